@@ -5,12 +5,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test test-full lint format bench clean
+BACKENDS := $(VENV)/.backends
+EVERYWHERE := tests/test_contract.py tests/kerasdl
+
+.PHONY: help demo test test-full test-backends mutation lint format bench clean
 
 help:
 	@echo "make demo       train, export and verify a model on real data"
 	@echo "make test       the tests (under 15 minutes on two cores)"
 	@echo "make test-full  the tests and the long proofs"
+	@echo "make test-backends  the training side on TensorFlow, JAX and PyTorch"
+	@echo "make mutation   break every update rule and count the tests that see it"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff rewrite the sources"
 	@echo "make bench      the benchmarks, side by side with the peers"
@@ -23,6 +28,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+$(BACKENDS): $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,backends]'
+	@touch $@
+
 demo: $(READY)
 	$(BIN)/python examples/quickstart.py
 
@@ -31,6 +40,14 @@ test: $(READY)
 
 test-full: $(READY)
 	$(BIN)/python -m pytest
+
+test-backends: $(BACKENDS)
+	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m "not slow" $(EVERYWHERE)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not slow" $(EVERYWHERE)
+	KERAS_BACKEND=torch $(BIN)/python -m pytest -m "not slow" $(EVERYWHERE)
+
+mutation: $(READY)
+	$(BIN)/python tools/mutation.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -44,6 +61,8 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/export.py
+	$(BIN)/python benchmarks/optimizer_step.py
+	$(BIN)/python benchmarks/sparse_step.py --rounds 3
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,7 +28,13 @@ from kerasdl import (
     second_order,
 )
 from kerasdl._version import __version__
-from kerasdl.callbacks import EarlyStopping, GradientClipping, LearningRateDecay
+from kerasdl.callbacks import (
+    EarlyStopping,
+    GradientClipping,
+    LearningRateDecay,
+    OptimizerMonitor,
+    SwapWeights,
+)
 from kerasdl.clipping import (
     clip_by_average_norm,
     clip_by_global_norm,
@@ -51,6 +57,7 @@ from kerasdl.layers import (
     estimate_population_statistics,
 )
 from kerasdl.optimizers import (
+    ASGD,
     SGD,
     AdaBound,
     Adadelta,
@@ -59,12 +66,15 @@ from kerasdl.optimizers import (
     Adam,
     Adamax,
     AdamW,
+    Clipped,
     Ftrl,
     GradientControlledSGD,
+    Lookahead,
     Nadam,
     ProximalAdagrad,
     ProximalSGD,
     RMSprop,
+    SparseAdam,
 )
 from kerasdl.regularizers import L1, L1L2, L2
 from kerasdl.schedules import (
@@ -81,6 +91,7 @@ from kerasdl.schedules import (
 from kerasdl.second_order import minimize
 
 __all__ = [
+    "ASGD",
     "L1",
     "L1L2",
     "L2",
@@ -94,6 +105,7 @@ __all__ = [
     "Adamax",
     "Affine",
     "BatchNormalization",
+    "Clipped",
     "CosineDecay",
     "CosineDecayRestarts",
     "DefaultConfiguration",
@@ -108,13 +120,17 @@ __all__ = [
     "InverseTimeDecay",
     "LearningRateDecay",
     "LinearDecay",
+    "Lookahead",
     "Nadam",
     "NaturalExponentialDecay",
+    "OptimizerMonitor",
     "PiecewiseConstantDecay",
     "PolynomialDecay",
     "ProximalAdagrad",
     "ProximalSGD",
     "RMSprop",
+    "SparseAdam",
+    "SwapWeights",
     "Warmup",
     "XavierNormal",
     "XavierUniform",

@@ -65,6 +65,9 @@ class Entry:
         return self.object.__module__.startswith("kerasdl.")
 
 
+# Of the optimizers around another one: a config, so that every test gets a new one.
+INNER = {"class_name": "kerasdl>SGD", "config": {"learning_rate": 0.05, "momentum": 0.8}}
+
 CATALOG: tuple[Entry, ...] = (
     Entry(
         "optimizer",
@@ -167,6 +170,30 @@ CATALOG: tuple[Entry, ...] = (
         optimizers.GradientControlledSGD,
         "N3",
         {"learning_rate": 0.1, "c": 0.01, "form": "elementwise", "compounding": True},
+    ),
+    Entry(
+        "optimizer",
+        optimizers.ASGD,
+        "N3; Polyak & Juditsky 1992",
+        {"learning_rate": 0.05, "average_from": 10},
+    ),
+    Entry(
+        "optimizer",
+        optimizers.SparseAdam,
+        "N3; Kingma & Ba 2015",
+        {"learning_rate": 0.05, "beta_1": 0.8, "amsgrad": True},
+    ),
+    Entry(
+        "optimizer",
+        optimizers.Lookahead,
+        "N3; Zhang 2019",
+        {"inner_optimizer": INNER, "k": 3, "alpha": 0.8},
+    ),
+    Entry(
+        "optimizer",
+        optimizers.Clipped,
+        "N2 N4; Pascanu 2013",
+        {"inner_optimizer": INNER, "global_clipnorm": 0.5},
     ),
     Entry(
         "schedule",
@@ -293,6 +320,8 @@ CATALOG: tuple[Entry, ...] = (
     Entry(
         "callback", callbacks.LearningRateDecay, "N2 N3 N4; Robbins & Monro 1951", {"decay": 0.9}
     ),
+    Entry("callback", callbacks.OptimizerMonitor, "N0 N2", {"every": 2}),
+    Entry("callback", callbacks.SwapWeights, "N2 N3; Polyak & Juditsky 1992"),
     Entry("function", clipping.clip_by_value, "N2 N4"),
     Entry("function", clipping.clip_by_norm, "N2 N4; Pascanu 2013"),
     Entry("function", clipping.clip_by_average_norm, "N4"),

@@ -18,6 +18,29 @@ gc.collect()
 gc.freeze()
 
 
+BACKEND = keras.backend.backend()
+BACKENDS = {
+    "tensorflow": ("tensorflow",),
+    "compiled": ("tensorflow", "jax"),
+}
+REASONS = {
+    "tensorflow": "only TensorFlow under Keras has it",
+    "compiled": "Keras compiles no step on PyTorch, unless asked to and given a C++ compiler",
+}
+
+
+def pytest_configure(config):
+    for marker, reason in REASONS.items():
+        config.addinivalue_line("markers", f"{marker}: {reason}")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        for marker, reason in REASONS.items():
+            if BACKEND not in BACKENDS[marker] and item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed():
     """Every test starts from the same random state and leaves no global Keras state."""
@@ -32,7 +55,19 @@ def rng():
 
 
 @pytest.fixture
-def float64():
+def has_float64():
+    """Let JAX have float64 for the length of one test; the other backends always do."""
+    if BACKEND != "jax":
+        yield
+        return
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def float64(has_float64):
     """Let Keras build everything in float64 for the length of one test."""
     before = keras.config.floatx()
     keras.config.set_floatx("float64")

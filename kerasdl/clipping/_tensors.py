@@ -5,6 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from kerasdl.clipping._rows import Rows, is_sparse
+
 
 def maths_dtype(dtype: Any) -> str:
     """Dtype to compute in: float32 for the short floats, else `dtype` itself.
@@ -29,28 +31,31 @@ def widen(gradient: Any) -> Any:
     """The gradient as a dense tensor in its maths dtype.
 
     1. `tf.IndexedSlices`: rows with the same index are summed, in the maths dtype.
-    2. Anything else that Keras can read as a tensor: cast.
+    2. `Rows`: as they are.
+    3. Anything else that Keras can read as a tensor: cast.
 
     Args:
-        gradient: Tensor, array or `tf.IndexedSlices`.
+        gradient: Tensor, array, `tf.IndexedSlices` or `Rows`.
 
     Returns:
-        Tensor of the variable's shape.
+        Tensor of the variable's shape, or `Rows`.
     """
-    if keras.backend.backend() == "tensorflow":
+    if isinstance(gradient, Rows):
+        return gradient
+    if is_sparse(gradient):
         import tensorflow as tf
 
-        if isinstance(gradient, tf.IndexedSlices):
-            wide = tf.cast(gradient, maths_dtype(gradient.dtype))
-            return tf.convert_to_tensor(wide)
+        return tf.convert_to_tensor(tf.cast(gradient, maths_dtype(gradient.dtype)))
     tensor = ops.convert_to_tensor(gradient)
     return ops.cast(tensor, maths_dtype(tensor.dtype))
 
 
 def narrow(tensor: Any, gradient: Any) -> Any:
-    """`tensor` cast back to the dtype of `gradient`."""
-    dtype = getattr(gradient, "dtype", None)
-    return tensor if dtype is None else ops.cast(tensor, dtype)
+    """`tensor` cast back to the dtype of `gradient`, or to what the backend has for it."""
+    if isinstance(tensor, Rows):
+        return tensor
+    given = gradient if is_sparse(gradient) else ops.convert_to_tensor(gradient)
+    return ops.cast(tensor, given.dtype)
 
 
 def shrink(tensor: Any, norm: Any, limit: float) -> Any:
@@ -58,7 +63,7 @@ def shrink(tensor: Any, norm: Any, limit: float) -> Any:
 
     An infinite or NaN norm gives NaN, so that a broken gradient is seen and not turned into
     zeros: `norm - norm` is 0 for every finite norm. Dividing first keeps the factor from
-    underflowing when the norm is huge.
+    underflowing when the norm is huge, and so do the quarters where XLA multiplies by 1/norm.
     """
     norm = ops.cast(norm, tensor.dtype)
-    return ops.where(norm <= limit, tensor, tensor / norm * limit + (norm - norm))
+    return ops.where(norm <= limit, tensor, tensor / (norm / 4) * (limit / 4) + (norm - norm))

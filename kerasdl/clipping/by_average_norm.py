@@ -6,6 +6,7 @@ from typing import Any
 from keras import ops
 
 from kerasdl._checks import is_real, require
+from kerasdl.clipping._rows import Rows, mapped
 from kerasdl.clipping._tensors import narrow, shrink, widen
 from kerasdl.clipping.by_global_norm import global_norm
 
@@ -33,7 +34,7 @@ def clip_by_average_norm(gradients: Sequence[Any], norm: float) -> list[Any]:
     Example:
 
     >>> import numpy as np
-    >>> clip_by_average_norm([np.array([0.0, 4.0])], 0.5)[0].numpy().tolist()
+    >>> np.asarray(clip_by_average_norm([np.array([0.0, 4.0])], 0.5)[0]).tolist()
     [0.0, 1.0]
 
     References:
@@ -45,5 +46,6 @@ def clip_by_average_norm(gradients: Sequence[Any], norm: float) -> list[Any]:
 
 def _clip(gradient: Any, norm: float) -> Any:
     wide = widen(gradient)
-    n = ops.cast(ops.maximum(ops.size(wide), 1), wide.dtype)
-    return narrow(shrink(wide, global_norm([wide]) / n, norm), gradient)
+    size = wide.size if isinstance(wide, Rows) else ops.size(wide)
+    average = global_norm([wide]) / ops.cast(ops.maximum(size, 1), wide.dtype)
+    return narrow(mapped(wide, lambda x: shrink(x, average, norm)), gradient)

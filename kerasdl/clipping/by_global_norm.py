@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kerasdl._checks import is_real, require
+from kerasdl.clipping._rows import mapped, values_of
 from kerasdl.clipping._tensors import narrow, shrink, widen
 
 
@@ -35,11 +36,12 @@ def global_norm(gradients: Sequence[Any]) -> Any:
         N4 (list of clipping methods); Pascanu et al. 2013, "On the difficulty of training
         recurrent neural networks".
     """
-    wide = [widen(g) for g in gradients if g is not None]
+    wide = [values_of(widen(g)) for g in gradients if g is not None]
     if not wide:
         return ops.zeros(())
     a = _largest(wide)
-    a = ops.where(a == 0, ops.ones_like(a), a)
+    # A quarter of a large a: XLA multiplies by 1/a, which must not underflow.
+    a = ops.where(a > 1, a / 4, ops.where(a == 0, ops.ones_like(a), a))
     squares = [ops.sum(ops.square(g / ops.cast(a, g.dtype))) for g in wide]
     return a * ops.sqrt(sum(ops.cast(s, a.dtype) for s in squares))
 
@@ -75,7 +77,7 @@ def clip_by_global_norm(gradients: Sequence[Any], norm: float) -> list[Any]:
 
     >>> import numpy as np
     >>> clipped = clip_by_global_norm([np.array([3.0]), np.array([4.0])], 2.5)
-    >>> [g.numpy().tolist() for g in clipped]
+    >>> [np.asarray(g).tolist() for g in clipped]
     [[1.5], [2.0]]
 
     References:
@@ -85,6 +87,6 @@ def clip_by_global_norm(gradients: Sequence[Any], norm: float) -> list[Any]:
     wide = [None if g is None else widen(g) for g in gradients]
     total = global_norm(wide)
     return [
-        None if w is None else narrow(shrink(w, total, norm), g)
+        None if w is None else narrow(mapped(w, lambda x: shrink(x, total, norm)), g)
         for w, g in zip(wide, gradients, strict=True)
     ]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kerasdl._checks import is_real, require
+from kerasdl.clipping._rows import mapped
 from kerasdl.clipping._tensors import narrow, shrink, widen
 from kerasdl.clipping.by_global_norm import global_norm
 
@@ -31,7 +32,7 @@ def clip_by_norm(gradients: Sequence[Any], norm: float) -> list[Any]:
 
     >>> import numpy as np
     >>> clipped = clip_by_norm([np.array([0.0, 4.0]), np.array([0.5])], 2.0)
-    >>> [g.numpy().tolist() for g in clipped]
+    >>> [np.asarray(g).tolist() for g in clipped]
     [[0.0, 2.0], [0.5]]
 
     References:
@@ -43,4 +44,5 @@ def clip_by_norm(gradients: Sequence[Any], norm: float) -> list[Any]:
 
 def _clip(gradient: Any, norm: float) -> Any:
     wide = widen(gradient)
-    return narrow(shrink(wide, global_norm([wide]), norm), gradient)
+    total = global_norm([wide])
+    return narrow(mapped(wide, lambda x: shrink(x, total, norm)), gradient)

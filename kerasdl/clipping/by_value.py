@@ -6,6 +6,7 @@ from typing import Any
 from keras import ops
 
 from kerasdl._checks import is_real, require
+from kerasdl.clipping._rows import mapped
 from kerasdl.clipping._tensors import narrow, widen
 
 
@@ -30,14 +31,18 @@ def clip_by_value(gradients: Sequence[Any], value: float) -> list[Any]:
     Example:
 
     >>> import numpy as np
-    >>> clip_by_value([np.array([-3.0, 0.5, 4.0])], 1.0)[0].numpy().tolist()
+    >>> np.asarray(clip_by_value([np.array([-3.0, 0.5, 4.0])], 1.0)[0]).tolist()
     [-1.0, 0.5, 1.0]
 
     References:
         N2 (cliffs), N4 (list); Mikolov 2012.
     """
     require(is_real(value) and value > 0, "value", value, "positive", "Pass None to not clip.")
-    return [None if g is None else narrow(_limit(widen(g), value), g) for g in gradients]
+    return [None if g is None else _clip(g, value) for g in gradients]
+
+
+def _clip(gradient: Any, value: float) -> Any:
+    return narrow(mapped(widen(gradient), lambda x: _limit(x, value)), gradient)
 
 
 def _limit(g: Any, c: float) -> Any:

@@ -30,7 +30,7 @@ def standardization(x: Any, shape: tuple[int | None, ...]) -> keras.layers.Norma
     Example:
 
     >>> layer = standardization(np.array([[0.0, 5.0], [2.0, 5.0]]), (2,))
-    >>> layer(np.array([[2.0, 6.0]])).numpy().tolist()
+    >>> np.asarray(layer(np.array([[2.0, 6.0]]))).tolist()
     [[1.0, 1.0]]
 
     References:

@@ -38,7 +38,7 @@ class Affine(keras.layers.Layer):
     Example:
 
     >>> layer = Affine(scale_initializer=keras.initializers.Constant(2.0))
-    >>> layer(keras.ops.ones((1, 3))).numpy().tolist()
+    >>> keras.ops.convert_to_numpy(layer(keras.ops.ones((1, 3)))).tolist()
     [[2.0, 2.0, 2.0]]
 
     References:

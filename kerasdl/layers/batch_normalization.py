@@ -13,6 +13,7 @@ from typing import Any
 import keras
 
 from kerasdl._checks import require
+from kerasdl.clipping._tensors import maths_dtype
 
 Observer = Callable[[Any, Any, Any], None]
 
@@ -114,7 +115,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         m/(m − 1) = 1 + 1/(m − 1), what is missing is (V' − dV)/(m − 1).
         """
         biased = keras.ops.convert_to_tensor(self.moving_variance)
-        count = keras.ops.cast(count, keras.backend.result_type(biased.dtype, "float32"))
+        count = keras.ops.cast(count, maths_dtype(biased.dtype))
         share = keras.ops.where(count > 1, 1 / keras.ops.maximum(count - 1, 1), 0)
         added = keras.ops.cast(biased - kept, share.dtype)
         self.moving_variance.assign(keras.ops.cast(biased, share.dtype) + added * share)
@@ -133,7 +134,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return count
 
     def _normalize_and_report(self, inputs: Any, mask: Any, observer: Observer) -> Any:
-        x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        x = keras.ops.cast(inputs, maths_dtype(self.compute_dtype))
         mean, variance = _moments(x, mask, self.axis)
         observer(mean, variance, _values_per_channel(inputs, mask, self.axis))
         outputs = keras.ops.batch_normalization(

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kerasdl._checks import is_real, require, require_decay
-from kerasdl.optimizers.adam import moments, one_minus_power
+from kerasdl.optimizers.adam import larger, moments, one_minus_power
 from kerasdl.optimizers.base import Optimizer
 
 
@@ -23,7 +23,7 @@ def bounded_rate(
     """η̂ = clip(η√(1−β₂ᵗ)/(1−β₁ᵗ)/(√v + ε), η_l(t), η_u(t))."""
     η_l, η_u = bounds(t, η_final, γ)
     corrected = η * one_minus_power(β2, t) ** 0.5 / one_minus_power(β1, t)
-    return ops.minimum(ops.maximum(corrected / (ops.sqrt(v) + ε), η_l), η_u)
+    return ops.clip(corrected / (ops.sqrt(v) + ε), η_l, η_u)
 
 
 def adabound(
@@ -60,7 +60,7 @@ def amsbound(
 ) -> tuple[Any, Any, Any, Any]:
     """As `adabound`, with v_max ← max(v_max, v) in place of v. Returns θ, m, v, v_max."""
     m, v = moments(g, m, v, β1, β2)
-    v_max = ops.maximum(v_max, v)
+    v_max = larger(v_max, v)
     return θ - bounded_rate(v_max, η, t, β1, β2, ε, η_final, γ) * m, m, v, v_max
 
 

@@ -1,6 +1,6 @@
 """Adagrad: every parameter divides its step by what its gradients have added up to."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from keras import ops
@@ -90,17 +90,8 @@ class Adagrad(Optimizer):
     def slot_names(self) -> tuple[str, ...]:
         return ("r",)
 
-    def add_optimizer_variables(
-        self, trainable_variables: Iterable[Any], name: Any, initializer: Any = "zeros"
-    ) -> Any:
-        """Keras' method, with the start of r. Called by `build`."""
-        if name == "r":
-            initializer = self._start
-        return super().add_optimizer_variables(trainable_variables, name, initializer)
-
-    def _start(self, shape: Sequence[int], dtype: Any = None) -> Any:
-        # Keras' own `Constant` rounds to floatx on the way to float64.
-        return ops.full(shape, self.initial_accumulator_value, dtype)
+    def slot_start(self, name: str) -> float:
+        return self.initial_accumulator_value
 
     def rule(
         self, g: Any, θ: Any, slots: Sequence[Any], η: Any, t: Any

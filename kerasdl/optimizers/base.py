@@ -7,20 +7,37 @@ everything else: it makes the slots, chooses the dtype, reads, calls the rule, w
 keeps the promises of Keras' base class.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+import random
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
-from kerasdl._checks import is_integer, is_real, require
+from kerasdl._checks import require
 from kerasdl.clipping import (
     clip_by_average_norm,
     clip_by_global_norm,
     clip_by_norm,
     clip_by_value,
 )
+from kerasdl.clipping._rows import distinct_rows, is_sparse, mapped
 from kerasdl.clipping._tensors import maths_dtype, widen
+from kerasdl.optimizers import _arguments as arguments
+from kerasdl.optimizers._backend import (
+    choose,
+    no_gradient,
+    not_converted,
+    on_every_device,
+    sum_over_replicas,
+)
+from kerasdl.optimizers._monitor import Monitor
+from kerasdl.optimizers._multipliers import without_prefix
+from kerasdl.optimizers._nonfinite import Screen, path_of
+from kerasdl.optimizers._state import State
+from kerasdl.optimizers._update import Update
+from kerasdl.schedules._time import rate_dtype
 
 
 class Optimizer(keras.optimizers.Optimizer):
@@ -28,14 +45,18 @@ class Optimizer(keras.optimizers.Optimizer):
 
     θ, slots ← rule(g, (1 − ηλ)θ, slots, η, t), λ the weight decay, t = 1, 2, 3, ...
 
-    1. Mathematics and slots are in float32 or wider, whatever the variable's dtype.
+    1. Mathematics and slots are in float32 or wider, whatever the variable's dtype. What a
+       bfloat16 or float16 variable cannot hold of an update is kept in a slot and added to
+       the next one, so small updates are not lost.
     2. Repeated indices of sparse gradients (`tf.IndexedSlices`) are summed before anything
        else.
-    3. Order of one update: accumulate, clip, decay, rule, moving average.
+    3. Order of one update: sum over replicas, look for NaN and infinities, accumulate, clip,
+       noise, decay, rule, constraint, moving average.
     4. t counts updates: with gradient accumulation, one per `gradient_accumulation_steps`.
+    5. A run that is stopped and continued from its file ends with the same bits.
 
-    Where the backend has float64 (TensorFlow, and PyTorch on a CPU) the learning rate is
-    kept in it, so that 0.1 is 0.1 for float64 variables.
+    Where the backend has float64 (JAX in its x64 mode only) the learning rate is kept in it,
+    so that 0.1 is 0.1 for float64 variables.
 
     Args:
         learning_rate: η ≥ 0, or a `LearningRateSchedule` (it sees Keras' count of steps,
@@ -47,19 +68,38 @@ class Optimizer(keras.optimizers.Optimizer):
         global_clipnorm: Largest norm of all gradients together; likewise.
         average_clipnorm: Largest norm per element, ‖g‖/n, of the gradient of one variable of n
             elements; likewise. One limit at most.
-        use_ema: Keep an exponential moving average of the variables. At its end `fit`
-            writes the averages into the model, so continue from a checkpoint that was saved
-            inside `fit` where the continuation has to be exact.
+        use_ema: Keep an exponential moving average of the variables. The model keeps the
+            trained weights, also when `fit` ends, so that a further `fit` goes on exactly;
+            `swap_weights` or the callback `SwapWeights` puts the averages in.
         ema_momentum: Share in [0, 1] of the old average.
-        ema_overwrite_frequency: Write the averages into the model every so many updates;
-            None for only at the end of `fit`.
+        ema_overwrite_frequency: Write the averages into the model every so many updates and
+            train on from them; None for never.
         loss_scale_factor: Positive factor of the loss, divided out of the gradients.
         gradient_accumulation_steps: Average the gradients of so many steps (≥ 2) into one
             update; None for an update in every step.
         name: Name of the optimizer and prefix of its variables.
+        nonfinite: What to do about a gradient with NaN or infinity. "raise": an error that
+            names the variable (where XLA or JAX has compiled the step, it changes nothing
+            from then on and the error comes at the end of `fit`). "skip": leave the step out;
+            nothing changes, the count of steps included. "allow": go on.
+        gradient_noise: Variance η_N > 0 at the start of Gaussian noise that is added to the
+            gradients: g ← g + N(0, η_N/(1+t)^γ), t = 0, 1, ...; None for none. The paper has
+            0.01, 0.3 or 1.
+        gradient_noise_decay: γ ≥ 0.
+        seed: Of the noise: it depends on nothing but the seed, t and the variable. None to
+            have one drawn; it is saved.
+        learning_rate_multipliers: Factors ≥ 0 of η by pattern: a layer's name, or parts of a
+            variable's path with wildcards, as {"encoder": 0.1, "*/bias": 2.0}. Where several
+            match, their product.
+        weight_decay_multipliers: Factors ≥ 0 of λ, likewise; {"bias": 0.0} leaves biases out.
+        lazy: Update only those rows of a variable that a sparse gradient has: the others,
+            their slots included, stay as they are until they are used. Much faster for large
+            embeddings, and another algorithm where the rule has a memory.
 
     Raises:
         ValueError: An argument is out of its range.
+        FloatingPointError: A gradient is not finite (from a graph of TensorFlow:
+            `tf.errors.InvalidArgumentError`).
 
     Example:
 
@@ -72,7 +112,9 @@ class Optimizer(keras.optimizers.Optimizer):
     [0.5, 2.5]
 
     References:
-        N0 and Loshchilov & Hutter 2019 (weight decay), Polyak & Juditsky 1992 (averaging).
+        N0 and Loshchilov & Hutter 2019 (weight decay), Polyak & Juditsky 1992 (averaging),
+        N0 and Neelakantan et al. 2015, "Adding Gradient Noise Improves Learning for Very Deep
+        Networks" (noise).
     """
 
     def __init__(
@@ -89,19 +131,32 @@ class Optimizer(keras.optimizers.Optimizer):
         gradient_accumulation_steps: int | None = None,
         name: str | None = None,
         average_clipnorm: float | None = None,
+        nonfinite: Literal["raise", "skip", "allow"] = "raise",
+        gradient_noise: float | None = None,
+        gradient_noise_decay: float = 0.55,
+        seed: int | None = None,
+        learning_rate_multipliers: Mapping[str, float] | None = None,
+        weight_decay_multipliers: Mapping[str, float] | None = None,
+        lazy: bool = False,
     ) -> None:
-        for argument, limit in (
-            ("clipnorm", clipnorm),
-            ("clipvalue", clipvalue),
-            ("global_clipnorm", global_clipnorm),
-            ("average_clipnorm", average_clipnorm),
-            ("loss_scale_factor", loss_scale_factor),
-        ):
-            _require_positive_or_none(argument, limit)
-        _require_rate(learning_rate, weight_decay)
-        _require_one_limit(clipnorm, clipvalue, global_clipnorm, average_clipnorm)
-        _require_counts(gradient_accumulation_steps, ema_overwrite_frequency, ema_momentum)
-        rate = learning_rate if callable(learning_rate) else float(learning_rate)
+        limits = {
+            "clipnorm": clipnorm,
+            "clipvalue": clipvalue,
+            "global_clipnorm": global_clipnorm,
+            "average_clipnorm": average_clipnorm,
+        }
+        arguments.require_positive_or_none(**limits, loss_scale_factor=loss_scale_factor)
+        arguments.require_rate(learning_rate, weight_decay)
+        arguments.require_one_limit(**limits)
+        arguments.require_counts(gradient_accumulation_steps, ema_overwrite_frequency, ema_momentum)
+        arguments.require_policy(nonfinite)
+        arguments.require_noise(gradient_noise, gradient_noise_decay, seed)
+        arguments.require_multipliers(
+            learning_rate_multipliers=learning_rate_multipliers,
+            weight_decay_multipliers=weight_decay_multipliers,
+        )
+        arguments.require_lazy(lazy, gradient_accumulation_steps)
+        rate = arguments.plain_rate(learning_rate)
         super().__init__(
             learning_rate=rate,
             weight_decay=weight_decay,
@@ -116,7 +171,14 @@ class Optimizer(keras.optimizers.Optimizer):
             name=name,
         )
         self.average_clipnorm = average_clipnorm
-        if not callable(rate) and _has_float64(self.learning_rate):
+        self.nonfinite = nonfinite
+        self.gradient_noise = gradient_noise
+        self.gradient_noise_decay = gradient_noise_decay
+        self.seed = random.randrange(2**31) if gradient_noise and seed is None else seed
+        self.learning_rate_multipliers = _copy(learning_rate_multipliers)
+        self.weight_decay_multipliers = _copy(weight_decay_multipliers)
+        self.lazy = lazy
+        if not callable(rate) and rate_dtype(self.learning_rate) == "float64":
             self._hold_in_float64(rate)
 
     def _hold_in_float64(self, learning_rate: float) -> None:
@@ -131,21 +193,43 @@ class Optimizer(keras.optimizers.Optimizer):
                 name="learning_rate",
             )
 
+    # What a subclass says of its algorithm
+
     @property
     def slot_names(self) -> tuple[str, ...]:
         """Names of the slots, in the order in which `rule` takes and returns them."""
         return ()
 
+    @property
+    def scalar_slots(self) -> tuple[str, ...]:
+        """Names of those slots that hold one number per variable."""
+        return ()
+
+    def slot_start(self, name: str) -> float:
+        """What the elements of a slot are before the first update."""
+        return 0.0
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether `rule` treats every element by itself, knowing nothing of the others."""
+        return True
+
+    @property
+    def shows_other_weights(self) -> bool:
+        """Whether `shown` is not just θ."""
+        return False
+
     def rule(
         self, g: Any, θ: Any, slots: Sequence[Any], η: Any, t: Any
     ) -> tuple[Any, Sequence[Any]]:
-        """One update of one variable; all tensors are in the maths dtype.
+        """One update of one variable, or of some side by side; all in the maths dtype.
 
         Args:
             g: Gradient, of the variable's shape.
             θ: Value of the variable.
-            slots: One tensor per name in `slot_names`; zeros before the first update.
-            η: Learning rate, a scalar.
+            slots: One tensor per name in `slot_names`, of the variable's shape or, for
+                `scalar_slots`, of one that broadcasts with it.
+            η: Learning rate, which broadcasts likewise.
             t: Number of the update, a scalar, from 1.
 
         Returns:
@@ -153,14 +237,37 @@ class Optimizer(keras.optimizers.Optimizer):
         """
         raise NotImplementedError(f"{type(self).__name__} has to define `rule`.")
 
+    def shown(self, θ: Any, slots: Sequence[Any]) -> Any:
+        """The weights to evaluate and save where they are not the trained θ."""
+        return θ
+
+    # State
+
     def build(self, variables: Iterable[Any]) -> None:
-        """Make the slots, as zeros, for `variables`. Called once, by Keras."""
-        if self.built:
+        """Make the slots for `variables`. Called once, by Keras or by `apply`."""
+        if self.built:  # type: ignore[has-type]
             return
         variables = list(variables)
-        super().build(variables)
-        slots = [self.add_optimizer_variables(variables, name) for name in self.slot_names]
-        self._slots = list(zip(*slots, strict=True)) if slots else [()] * len(variables)
+        for i, variable in enumerate(variables):
+            self._trainable_variables_indices[self._var_key(variable)] = i
+        self._shorten_patterns([path_of(variable) for variable in variables])
+        self._state = State(self, variables)
+        self._update = Update(self, self._state)
+        self._screen = Screen(self.nonfinite, self._state.groups, self._state.failed)
+        # Where Keras' base class and callbacks look for them; set so as not to be tracked.
+        for name, value in {
+            "_trainable_variables": variables,
+            "_model_variables_moving_average": self._state.averages,
+            "_accumulated_gradients": self._state.maxima,
+        }.items():
+            object.__setattr__(self, name, value)
+        self.built = True
+
+    def _shorten_patterns(self, paths: Sequence[str]) -> None:
+        for name in ("learning_rate_multipliers", "weight_decay_multipliers"):
+            factors = getattr(self, name)
+            if factors:
+                setattr(self, name, without_prefix(factors, paths))
 
     def add_variable(
         self,
@@ -173,34 +280,174 @@ class Optimizer(keras.optimizers.Optimizer):
         dtype = maths_dtype(dtype or keras.config.floatx())
         return super().add_variable(shape, initializer, dtype=dtype, **kwargs)
 
-    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
-        """Keras' method, with the gradients made dense and wide enough first."""
-        grads = [None if g is None else widen(g) for g in grads]
-        super().apply(grads, trainable_variables)
+    def save_own_variables(self, store: Any) -> None:
+        """Save the state, each slot by the variable that it belongs to."""
+        for key, value in self._saved_scalars().items():
+            store[key] = value.numpy()
+        if self.built:
+            self._state.save(store)
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Read, apply the rule, write: one variable. Called by Keras."""
-        dtype = maths_dtype(variable.dtype)
-        slots = self._slots[self._get_variable_index(variable)]
-        θ, new_slots = self.rule(
-            ops.cast(gradient, dtype),
-            self._decayed(variable, learning_rate, dtype),
-            [ops.convert_to_tensor(slot) for slot in slots],
-            ops.convert_to_tensor(learning_rate, dtype),
-            ops.cast(self.iterations + 1, dtype),
+    def load_own_variables(self, store: Any) -> None:
+        """Load what `save_own_variables` saved.
+
+        Raises:
+            ValueError: A part has another shape than the variable that it belongs to.
+        """
+        scalars = self._saved_scalars()
+        known = {*scalars, *(self._state.keys() if self.built else ())}
+        saved = set(store.keys())
+        if saved != known:
+            _warn_of_other_state(self.name, sorted(saved - known), sorted(known - saved))
+            return
+        for key, variable in scalars.items():
+            variable.assign(store[key])
+        if self.built:
+            self._state.load(store)
+
+    def _saved_scalars(self) -> dict[str, Any]:
+        scalars = {"iterations": self._iterations}
+        if isinstance(self._learning_rate, keras.Variable):
+            scalars["learning_rate"] = self._learning_rate
+        return scalars
+
+    def slot(self, name: str, variable: Any) -> Any:
+        """A copy of one slot of one variable, as an array.
+
+        Args:
+            name: One of `slot_names`.
+            variable: One of the variables that the optimizer was built on.
+
+        Returns:
+            NumPy array of the variable's shape; of shape () for `scalar_slots`.
+
+        Raises:
+            ValueError: There is no such slot, or the variable is not known.
+
+        Example:
+
+        >>> from kerasdl.optimizers import SGD
+        >>> θ = keras.Variable([0.0, 0.0])
+        >>> sgd = SGD(0.5, momentum=0.5)
+        >>> sgd.apply([ops.array([2.0, -4.0])], [θ])
+        >>> sgd.slot("v", θ).tolist()
+        [-1.0, 2.0]
+        """
+        require(
+            name in self.slot_names,
+            "name",
+            name,
+            f"one of {', '.join(self.slot_names) or 'none: this optimizer has no slots'}",
+            "Pass one of them.",
         )
-        self.assign(variable, θ)
-        for slot, value in zip(slots, new_slots, strict=True):
-            self.assign(slot, value)
+        self._check_variables_are_known([variable])
+        return self._state.slot(name, self._get_variable_index(variable))
 
-    def _decayed(self, variable: Any, learning_rate: Any, dtype: str) -> Any:
-        θ = ops.convert_to_tensor(variable, dtype)
-        if not self.weight_decay or not self._use_weight_decay(variable):
-            return θ
-        return θ - ops.convert_to_tensor(learning_rate, dtype) * self.weight_decay * θ
+    # One step
 
-    def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
-        """Nothing: Keras decays in the variable's dtype, `update_step` does it wide."""
+    @not_converted
+    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
+        """Update the variables by their gradients.
+
+        Args:
+            grads: One gradient per variable: tensors, arrays, `tf.IndexedSlices` or None.
+            trainable_variables: The variables; the optimizer is built on those of the first
+                call. None for those that it was built on.
+
+        Raises:
+            ValueError: The optimizer is not built and there are no variables, or it was built
+                on others, or no gradient exists.
+            FloatingPointError: See `nonfinite`.
+        """
+        grads = list(grads)
+        if not grads:
+            return
+        variables = self._variables_for(grads, trainable_variables)
+        with no_gradient(), keras.name_scope(self.name):
+            grads, variables = self._filter_empty_gradients(grads, variables)
+            grads, variables = self._overwrite_variables_directly_with_gradients(grads, variables)
+            if not grads:
+                self._iterations.assign_add(1)
+                return
+            indices = [self._get_variable_index(variable) for variable in variables]
+            on_every_device(
+                lambda grads: self._step(indices, grads),
+                sum_over_replicas([_wide(grad) for grad in grads]),
+                variables[0],
+            )
+
+    def _variables_for(self, grads: Sequence[Any], variables: Any) -> list[Any]:
+        if variables is None and not self.built:
+            raise ValueError(
+                f"The first `apply` of an optimizer needs the variables. Received: "
+                f"trainable_variables=None for the unbuilt {self.name!r}. Pass them, or call "
+                f"`optimizer.build(variables)` first."
+            )
+        variables = list(self._trainable_variables if variables is None else variables)
+        if len(grads) != len(variables):
+            raise ValueError(
+                f"There must be one gradient per variable. Received: {len(grads)} gradients "
+                f"for {len(variables)} variables. Pass None for a variable without one."
+            )
+        if not self.built:
+            with keras.name_scope(self.name):
+                self.build(variables)
+        self._check_variables_are_known(variables)
+        return variables
+
+    def _step(self, indices: Sequence[int], grads: Sequence[Any]) -> None:
+        """One step on one device, from gradients that are the same on all of them."""
+        by_index = {
+            index: self._gradient(index, grad) for index, grad in zip(indices, grads, strict=True)
+        }
+        gradients = [group.gather(by_index) for group in self._state.groups]
+        gradients, allowed = self._screen(gradients, self._iterations)
+        if allowed is False:
+            return
+        if self.gradient_accumulation_steps is None:
+            self._update(gradients, set(by_index), allowed)
+        else:
+            self._accumulate(gradients, set(by_index), allowed)
+        one = 1 if allowed is True else ops.cast(allowed, self._iterations.dtype)
+        self._iterations.assign_add(one)
+        if self._state.is_shown is not None:
+            self._state.is_shown.assign(0)
+
+    def _gradient(self, index: int, grad: Any) -> Any:
+        """The gradient in the maths dtype, unscaled: a tensor, or `Rows` in lazy mode."""
+        variable = self._trainable_variables[index]
+        if not is_sparse(grad):
+            wide = widen(grad)
+        elif self.lazy:
+            wide = distinct_rows(grad, self._state.size_of(index))
+        else:
+            wide = ops.reshape(widen(grad), variable.shape)
+        dtype, scale = maths_dtype(variable.dtype), self.loss_scale_factor
+        wide = mapped(wide, lambda x: ops.cast(x, dtype))
+        return wide if scale is None else mapped(wide, lambda x: x / scale)
+
+    def _accumulate(self, gradients: Sequence[Any], present: set[int], allowed: Any) -> None:
+        k = self.gradient_accumulation_steps
+        sums = [
+            None if gradient is None else ops.add(accumulator, gradient)
+            for accumulator, gradient in zip(self._state.accumulators, gradients, strict=True)
+        ]
+
+        def update() -> None:
+            self._update([None if s is None else s / k for s in sums], present, allowed)
+            zeros = [None if s is None else ops.zeros_like(s) for s in sums]
+            self._set_accumulators(zeros, allowed)
+
+        choose(
+            (self._iterations + 1) % k == 0,
+            update,
+            lambda: self._set_accumulators(sums, allowed),
+            [*self._trainable_variables, *self.variables],
+        )
+
+    def _set_accumulators(self, values: Sequence[Any], allowed: Any) -> None:
+        for accumulator, value in zip(self._state.accumulators, values, strict=True):
+            if value is not None:
+                self._update.write(accumulator, value, allowed)
 
     def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
         # Keras' own squares in the gradient's dtype and turns some NaN into numbers.
@@ -214,100 +461,128 @@ class Optimizer(keras.optimizers.Optimizer):
             return clip_by_average_norm(grads, self.average_clipnorm)
         return grads
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "average_clipnorm": self.average_clipnorm}
+    @property
+    def clips(self) -> bool:
+        """Whether gradients are clipped, by an argument or by a callback."""
+        limits = (self.clipnorm, self.clipvalue, self.global_clipnorm, self.average_clipnorm)
+        return any(limit is not None for limit in limits) or "_clip_gradients" in vars(self)
 
-    def _update_model_variables_moving_average(self, trainable_variables: Sequence[Any]) -> None:
-        # Keras' own also counts the steps that only accumulate a gradient.
-        if not self.use_ema:
+    # Around the training
+
+    @property
+    def trained_variables(self) -> list[Any]:
+        """The variables that the optimizer was built on."""
+        return list(self._trainable_variables)
+
+    def set_monitor(self, monitor: Monitor | None) -> None:
+        """Have every update measured; None for no more. What was traced stays as it is."""
+        # JAX hands a step only the variables that the optimizer lists.
+        for variable in getattr(self._update.monitor, "variables", []):
+            self._untrack_variable(variable)
+        self._update.monitor = monitor
+        for variable in getattr(monitor, "variables", []):
+            self._track_variable(variable)
+
+    @property
+    def has_other_weights(self) -> bool:
+        """Whether there are weights to show that are not the trained ones."""
+        return bool(self.use_ema or self.shows_other_weights)
+
+    @property
+    def is_swapped(self) -> bool:
+        """Whether the model has the weights to show now."""
+        flag = self._state.is_shown if self.built else None
+        return flag is not None and bool(flag.numpy())
+
+    def swap_weights(self) -> bool:
+        """Put the weights to show into the model, or the trained ones back.
+
+        What is shown: with `use_ema` the moving averages, with Nesterov's momentum θ itself
+        (training keeps the interim point), for `ASGD` the average. The trained weights are
+        kept with the optimizer and come back bit by bit; a model that is saved in between
+        can be swapped back after loading. Training on without swapping back makes what is
+        shown the trained weights.
+
+        Returns:
+            Whether the model now has the weights to show.
+
+        Raises:
+            ValueError: The optimizer trains the weights that it shows, or is not built yet.
+
+        Example:
+
+        >>> from kerasdl.optimizers import SGD
+        >>> θ = keras.Variable(0.0)
+        >>> sgd = SGD(0.5, use_ema=True, ema_momentum=0.5)
+        >>> for _ in range(2):
+        ...     sgd.apply([ops.array(-2.0)], [θ])
+        >>> sgd.swap_weights(), float(θ.numpy())
+        (True, 1.5)
+        >>> sgd.swap_weights(), float(θ.numpy())
+        (False, 2.0)
+
+        References:
+            N2 (interim point), Polyak & Juditsky 1992 (averaging).
+        """
+        if not (self.built and self.has_other_weights):
+            raise ValueError(
+                f"Only an optimizer that shows other weights than it trains can swap them: "
+                f"use_ema=True, nesterov=True or ASGD, once it is built. Received: "
+                f"{type(self).__name__} {self.name!r}. Drop the call, or train first."
+            )
+        with no_gradient():
+            return self._state.swap()
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Called by `fit` when it ends: raise what a compiled step could not raise.
+
+        Unlike Keras' own this does not overwrite the trained weights with their averages,
+        which would lose them: see `swap_weights`.
+        """
+        if not self.built:
             return
-        β = ops.where(self.iterations == 0, 0.0, self.ema_momentum)
-        for variable, average in zip(
-            trainable_variables, self._model_variables_moving_average, strict=True
-        ):
-            if average is not None:
-                self._average(average, variable, β)
+        if self.nonfinite == "raise":
+            self._screen.raise_noted(int(self._iterations.numpy()))
+        if self.use_ema and not self._state.was_swapped:
+            warnings.warn(
+                "The model has the trained weights, not their moving averages. Call "
+                "`optimizer.swap_weights()` to evaluate and save the averages, or pass the "
+                "callback `kerasdl.SwapWeights()` to `fit`.",
+                stacklevel=2,
+            )
 
-    def _average(self, average: Any, variable: Any, β: Any) -> None:
-        old = ops.convert_to_tensor(average)
-        β = ops.cast(β, old.dtype)
-        new = β * old + (1 - β) * ops.convert_to_tensor(variable, old.dtype)
-        self.assign(average, ops.where(self._is_update(), new, old))
-
-    def _is_update(self) -> Any:
-        """Whether the step under way updates the variables (else it only accumulates)."""
-        k = self.gradient_accumulation_steps
-        return True if k is None else (self._iterations + 1) % k == 0
-
-    def _overwrite_model_variables_with_average_value(
-        self, trainable_variables: Sequence[Any]
-    ) -> None:
-        # Keras' own assigns without a cast, which fails for short floats.
-        for variable, average in zip(
-            trainable_variables, self._model_variables_moving_average, strict=True
-        ):
-            if average is not None:
-                self.assign(variable, ops.convert_to_tensor(average))
+    def get_config(self) -> dict[str, Any]:
+        own = {
+            "average_clipnorm": self.average_clipnorm,
+            "nonfinite": self.nonfinite,
+            "gradient_noise": self.gradient_noise,
+            "gradient_noise_decay": self.gradient_noise_decay,
+            "seed": self.seed,
+            "learning_rate_multipliers": _copy(self.learning_rate_multipliers),
+            "weight_decay_multipliers": _copy(self.weight_decay_multipliers),
+            "lazy": self.lazy,
+        }
+        return {**super().get_config(), **own}
 
 
-def _has_float64(variable: Any) -> bool:
-    backend = keras.backend.backend()
-    if backend == "torch":
-        return bool(variable.value.device.type == "cpu")
-    return bool(backend == "tensorflow")
+def _copy(factors: Mapping[str, float] | None) -> dict[str, float] | None:
+    return None if factors is None else {key: float(value) for key, value in factors.items()}
 
 
-def _require_rate(learning_rate: Any, weight_decay: Any) -> None:
-    require(
-        callable(learning_rate) or (is_real(learning_rate) and learning_rate >= 0),
-        "learning_rate",
-        learning_rate,
-        "a non-negative number, a LearningRateSchedule or a function without arguments",
-        "Typical values are 1e-4 to 1e-1.",
-    )
-    require(
-        weight_decay is None or (is_real(weight_decay) and weight_decay >= 0),
-        "weight_decay",
-        weight_decay,
-        "non-negative or None",
-        "Typical values are 1e-5 to 1e-1.",
-    )
+def _wide(gradient: Any) -> Any:
+    """In float32 at least, so that a sum over replicas loses nothing; sparse stays sparse."""
+    if not is_sparse(gradient):
+        return widen(gradient)
+    import tensorflow as tf
+
+    return tf.cast(gradient, maths_dtype(gradient.dtype))
 
 
-def _require_positive_or_none(argument: str, value: Any) -> None:
-    valid = value is None or (is_real(value) and value > 0)
-    require(valid, argument, value, "positive or None", "Pass None to switch it off.")
-
-
-def _require_one_limit(*limits: Any) -> None:
-    require(
-        sum(limit is not None for limit in limits) <= 1,
-        "clipnorm, clipvalue, global_clipnorm, average_clipnorm",
-        limits,
-        "set one at a time",
-        "Keep one of them.",
-    )
-
-
-def _require_counts(steps: Any, frequency: Any, momentum: Any) -> None:
-    require(
-        steps is None or (is_integer(steps) and steps >= 2),
-        "gradient_accumulation_steps",
-        steps,
-        "an integer ≥ 2 or None",
-        "Pass None for an update in every step.",
-    )
-    require(
-        frequency is None or (is_integer(frequency) and frequency >= 1),
-        "ema_overwrite_frequency",
-        frequency,
-        "an integer ≥ 1 or None",
-        "Pass None to write the averages only at the end of `fit`.",
-    )
-    require(
-        is_real(momentum) and 0 <= momentum <= 1,
-        "ema_momentum",
-        momentum,
-        "in [0, 1]",
-        "Typical values are 0.9 to 0.9999.",
+def _warn_of_other_state(name: str, unknown: Sequence[str], missing: Sequence[str]) -> None:
+    warnings.warn(
+        f"The saved state is not one of the optimizer {name!r}, which therefore starts anew. "
+        f"Not expected: {', '.join(unknown) or 'nothing'}. Missing: "
+        f"{', '.join(missing) or 'nothing'}. Compile the model with the optimizer that it was "
+        f"saved with to go on where it stopped.",
+        stacklevel=4,
     )

@@ -27,9 +27,9 @@ def ftrl(
 
     θ ← −sign(z)·max(|z| − λ₁, 0)/((β + (n₀ + n)⁻ᵖ)/η + 2λ₂). Returns θ, n, z.
     """
-    before = ops.power(n0 + n, -p)
+    before = (n0 + n) ** -p
     n = n + ops.square(g)
-    after = ops.power(n0 + n, -p)
+    after = (n0 + n) ** -p
     σ = (after - before) / η
     z = z + g + 2 * λs * θ - σ * θ
     return -soft_threshold(z, λ1) / ((β + after) / η + 2 * λ2), n, z

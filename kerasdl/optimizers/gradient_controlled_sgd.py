@@ -96,12 +96,12 @@ class GradientControlledSGD(Optimizer):
     def slot_names(self) -> tuple[str, ...]:
         return ("a",) if self.compounding else ()
 
-    def add_optimizer_variables(
-        self, trainable_variables: Any, name: Any, initializer: Any = "zeros"
-    ) -> Any:
-        """Keras' method, with the slot a, a product, starting at one."""
-        initializer = "ones" if name == "a" else initializer
-        return super().add_optimizer_variables(trainable_variables, name, initializer)
+    def slot_start(self, name: str) -> float:
+        return 1.0
+
+    @property
+    def elementwise(self) -> bool:
+        return self.form == "elementwise"
 
     def rule(
         self, g: Any, θ: Any, slots: Sequence[Any], η: Any, t: Any

@@ -1,6 +1,6 @@
 """Nadam: Adam with Nesterov's momentum on a schedule."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from keras import ops
@@ -12,7 +12,7 @@ from kerasdl.optimizers.base import Optimizer
 
 def scheduled_momentum(t: Any, β1: float, ψ: float) -> Any:
     """μₜ = β₁(1 − ½·0.96^(ψt)), which rises from about β₁/2 to β₁."""
-    return β1 * (1 - 0.5 * ops.power(0.96, ψ * t))
+    return β1 * (1 - 0.5 * 0.96 ** (ψ * t))
 
 
 def nadam(
@@ -121,16 +121,12 @@ class Nadam(Optimizer):
     def slot_names(self) -> tuple[str, ...]:
         return ("m", "v", "mu_product")
 
-    def add_optimizer_variables(
-        self, trainable_variables: Iterable[Any], name: Any, initializer: Any = "zeros"
-    ) -> Any:
-        """Keras' method, with a scalar that starts at 1 for Πμ. Called by `build`."""
-        if name != "mu_product":
-            return super().add_optimizer_variables(trainable_variables, name, initializer)
-        return [
-            self.add_variable((), "ones", variable.dtype, name=f"{variable.name}_{name}")
-            for variable in trainable_variables
-        ]
+    @property
+    def scalar_slots(self) -> tuple[str, ...]:
+        return ("mu_product",)
+
+    def slot_start(self, name: str) -> float:
+        return 1.0 if name == "mu_product" else 0.0
 
     def rule(
         self, g: Any, θ: Any, slots: Sequence[Any], η: Any, t: Any

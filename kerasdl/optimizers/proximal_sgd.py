@@ -11,7 +11,7 @@ from kerasdl.optimizers.base import Optimizer
 
 def soft_threshold(x: Any, λ: Any) -> Any:
     """sign(x)·max(|x| − λ, 0), the proximal operator of λ‖x‖₁."""
-    return ops.sign(x) * ops.maximum(ops.abs(x) - λ, 0.0)
+    return ops.sign(x) * ops.relu(ops.abs(x) - λ)
 
 
 def proximal_step(g: Any, θ: Any, η: Any, λ1: float, λ2: float) -> Any:

@@ -135,6 +135,14 @@ class RMSprop(Optimizer):
         θ, v = step(δ, θ, slots[-1], η, self.momentum)
         return θ, (*averages, v)
 
+    @property
+    def shows_other_weights(self) -> bool:
+        return self.nesterov
+
+    def shown(self, θ: Any, slots: Sequence[Any]) -> Any:
+        """θ = θ̃ − αv."""
+        return θ - self.momentum * slots[-1] if self.nesterov else θ
+
     def get_config(self) -> dict[str, Any]:
         own = {
             "rho": self.rho,

@@ -50,7 +50,7 @@ class SGD(Optimizer):
     Example:
 
     >>> import keras
-    >>> θ = keras.Variable(5.0, dtype="float64")
+    >>> θ = keras.Variable(5.0)
     >>> SGD(learning_rate=0.1).apply([2.0 * θ], [θ])
     >>> float(θ.numpy())
     4.0
@@ -104,6 +104,14 @@ class SGD(Optimizer):
         step = nesterov_descent if self.nesterov else momentum_descent
         θ, v = step(g, θ, slots[0], η, self.momentum)
         return θ, (v,)
+
+    @property
+    def shows_other_weights(self) -> bool:
+        return self.nesterov
+
+    def shown(self, θ: Any, slots: Sequence[Any]) -> Any:
+        """θ = θ̃ − βv."""
+        return θ - self.momentum * slots[0] if self.nesterov else θ
 
     def get_config(self) -> dict[str, Any]:
         own = {"momentum": self.momentum, "nesterov": self.nesterov}

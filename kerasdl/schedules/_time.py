@@ -12,6 +12,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasdl import _wide
+
 
 def rate_dtype(step: Any) -> str:
     """Dtype of the rates: float64 wherever the backend has it.
@@ -71,7 +73,7 @@ def periods(t: Any, length: float, dtype: str) -> tuple[Any, Any]:
         whole = ops.floor_divide(t, T)
         return ops.cast(whole, dtype), ops.cast(t - whole * T, dtype) / length
     p = ops.cast(t, dtype) / length
-    whole = ops.floor(p)
+    whole = _wide.floor(p)
     return whole, p - whole
 
 
@@ -88,7 +90,7 @@ def remaining(t: Any, length: float, dtype: str) -> Any:
     if is_integer_tensor(t) and float(length).is_integer():
         T = as_integer(length, t)
         return ops.cast(T - ops.minimum(t, T), dtype) / length
-    return ops.maximum(length - ops.cast(t, dtype), 0.0) / length
+    return _wide.maximum(length - ops.cast(t, dtype), 0.0) / length
 
 
 def _numpy_name(t: Any) -> str:

@@ -69,7 +69,8 @@ class PolynomialDecay(Schedule):
     def rate(self, t: Any, dtype: str) -> Any:
         left = self._cycle(t, dtype) if self.cycle else remaining(t, self.decay_steps, dtype)
         span = self.initial_learning_rate - self.end_learning_rate
-        return span * ops.power(left, self.power) + self.end_learning_rate
+        power = ops.convert_to_tensor(self.power, dtype)
+        return span * ops.power(left, power) + self.end_learning_rate
 
     def _cycle(self, t: Any, dtype: str) -> Any:
         """(mT − t)/(mT), m = max(⌈t/T⌉, 1)."""

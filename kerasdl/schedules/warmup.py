@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kerasdl import _wide
 from kerasdl._checks import is_integer, is_real, require
 from kerasdl.schedules._time import remaining
 from kerasdl.schedules.base import Schedule, require_rate
@@ -75,7 +76,7 @@ class Warmup(Schedule):
 
     def rate(self, t: Any, dtype: str) -> Any:
         w = self.warmup_steps
-        target = self._target(ops.maximum(t - w, ops.zeros_like(t)), dtype)
+        target = self._target(_wide.maximum(t - w, ops.zeros_like(t)), dtype)
         left = remaining(t, w, dtype)
         climb = left * self.initial_learning_rate + (1 - left) * target
         return ops.where(t < w, climb, target)

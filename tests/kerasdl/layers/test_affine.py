@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras.ops import convert_to_numpy
 
 from kerasdl.layers import Affine
 
@@ -22,16 +23,17 @@ def test_values(shape, axis, rng):
     where = [1] * len(shape)
     where[axis] = -1
     expected = a.reshape(where) * x + b.reshape(where)
-    np.testing.assert_allclose(layer(x).numpy(), expected, rtol=1e-14)
+    np.testing.assert_allclose(convert_to_numpy(layer(x)), expected, rtol=1e-14)
 
 
 def test_mask_passes_through():
     model = keras.Sequential([keras.Input((3, 1)), keras.layers.Masking(), Affine()])
     y = model(np.array([[[1.0], [0.0], [2.0]]], "float32"))
-    assert keras.ops.convert_to_numpy(y._keras_mask).tolist() == [[True, False, True]]
+    assert convert_to_numpy(y._keras_mask).tolist() == [[True, False, True]]
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16", "float64"])
+@pytest.mark.usefixtures("has_float64")
 def test_dtype_policies(policy):
     layer = Affine(dtype=policy)
     y = layer(np.ones((2, 3), "float32"))

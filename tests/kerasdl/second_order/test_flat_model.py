@@ -9,6 +9,8 @@ import pytest
 from kerasdl.second_order import FlatModel
 from kerasdl.second_order import flat_model as module
 
+pytestmark = pytest.mark.tensorflow
+
 
 def logistic(rng, l2=0.0, dtype="float64"):
     """Return a logistic regression, its data and its (J, g, H) in NumPy."""

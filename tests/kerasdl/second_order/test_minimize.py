@@ -14,6 +14,8 @@ from sklearn.datasets import load_breast_cancer
 import kerasdl
 from kerasdl.second_order import FlatModel, minimize
 
+pytestmark = pytest.mark.tensorflow
+
 MINIMA = (3.2727653395584, -3.254993730859)
 L2 = 2.0**-7
 METHODS = ("newton", "newton-cg", "l-bfgs")
