@@ -67,6 +67,9 @@ class DefaultConfiguration:
         learning_rate: Of Adam. Typical values are 1e-4 to 1e-2. Default 1e-3.
         units: Widths of the hidden layers for vectors. Default (128, 64).
         filters: Channels of the blocks for images. Default (32, 64).
+        steps_per_execution: Batches that one call of the compiled step takes; callbacks see
+            the last of them. 16 halve the time of small models; 1 shows every batch.
+            Default 16.
 
     Raises:
         ValueError: A field is out of its set.
@@ -93,6 +96,7 @@ class DefaultConfiguration:
     learning_rate: float = 1e-3
     units: tuple[int, ...] = (128, 64)
     filters: tuple[int, ...] = (32, 64)
+    steps_per_execution: int = 16
 
     def __post_init__(self) -> None:
         require_choices(self, initialization=(*_INITIALIZERS, "auto"))
@@ -123,7 +127,12 @@ class DefaultConfiguration:
             x = standardization(adapt_to, shape)(x)
         x = self._body(x)
         model = keras.Model(inputs, self._head(x, kind, outputs), name=name)
-        model.compile(Adam(self.learning_rate), loss=kind.loss(), metrics=[kind.metric()])
+        model.compile(
+            Adam(self.learning_rate),
+            loss=kind.loss(),
+            metrics=[kind.metric()],
+            steps_per_execution=self.steps_per_execution,
+        )
         return model
 
     def _body(self, x: Any) -> Any:

@@ -69,6 +69,13 @@ def require_numbers(fields: Any) -> None:
         "a positive number",
         "Typical values are 1e-4 to 1e-2.",
     )
+    require(
+        _is_size(fields.steps_per_execution),
+        "steps_per_execution",
+        fields.steps_per_execution,
+        "a positive integer",
+        "Pass 1 to have callbacks see every batch.",
+    )
 
 
 def require_sizes(field: str, sizes: Any) -> None:

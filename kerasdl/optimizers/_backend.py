@@ -82,15 +82,29 @@ def choose(
     action: Callable[[], None],
     otherwise: Callable[[], None],
     variables: Sequence[Any],
+    read_too: Sequence[Any] = (),
 ) -> None:
-    """Run `action` where the condition holds, else `otherwise`; they assign to `variables`."""
+    """Run `action` where the condition holds, else `otherwise`.
+
+    Args:
+        condition: Boolean scalar.
+        action: Without arguments and result.
+        otherwise: Likewise.
+        variables: What they assign to.
+        read_too: What else they read.
+    """
     if keras.backend.backend() != "jax":
         ops.cond(condition, action, otherwise)
+        return
+    value = known(condition)
+    if value is not None:
+        # JAX would compile both branches, and anew at every call.
+        (action if value else otherwise)()
         return
 
     # A branch of JAX must return what it changes.
     def outcome(branch: Callable[[], None]) -> list[Any]:
-        pairs = [(variable, read(variable)) for variable in variables]
+        pairs = [(variable, read(variable)) for variable in (*variables, *read_too)]
         with keras.StatelessScope(state_mapping=pairs) as scope:
             branch()
         return [scope.get_current_value(variable) for variable in variables]

@@ -79,7 +79,8 @@ class Monitor:
             self.count.assign(read(self.count) + 1)
 
         clock = read(self.clock)
-        choose(clock % self.every == 0, sample, lambda: None, self.variables)
+        state = [*update.state.variables, *update.optimizer.variables]
+        choose(clock % self.every == 0, sample, lambda: None, self.variables, state)
         self.clock.assign(clock + 1)
 
     def _numbers(self, update: Any, raw: Any, gradients: Any, η: Any, t: Any) -> Any:

@@ -34,32 +34,14 @@ def message(path: str, step: int) -> str:
     )
 
 
-def _compiles(gradients: Sequence[Any]) -> bool:
-    """Whether the step is being traced by XLA or JAX, which cannot raise."""
-    if is_tensorflow():
-        return in_xla()
-    first = next(values_of(g) for g in gradients if g is not None)
-    return is_traced(first)
+def _first_of(gradients: Sequence[Any]) -> Any:
+    return next(values_of(g) for g in gradients if g is not None)
 
 
 def all_finite(gradients: Sequence[Any]) -> Any:
     """Whether all elements of all gradients are finite; None entries are left out."""
-    flags = [_finite(values_of(g)) for g in gradients if g is not None]
+    flags = [ops.all(ops.isfinite(values_of(g))) for g in gradients if g is not None]
     return flags[0] if len(flags) == 1 else ops.all(ops.stack(flags))
-
-
-def _finite(tensor: Any) -> Any:
-    if is_tensorflow() and not in_xla():
-        import tensorflow as tf
-
-        # One pass that writes nothing; where a square overflows the elements are looked at.
-        squares = tf.nn.l2_loss(tensor)
-        return tf.cond(
-            tf.math.is_finite(squares),
-            lambda: True,
-            lambda: tf.reduce_all(tf.math.is_finite(tensor)),
-        )
-    return ops.all(ops.isfinite(tensor))
 
 
 NONE = np.iinfo("int32").max
@@ -116,30 +98,32 @@ class Screen:
         """
         if self.policy == "allow":
             return gradients, True
-        if self.policy == "raise" and _compiles(gradients):
+        if self.policy == "raise" and is_traced(_first_of(gradients)):
+            if is_tensorflow() and not in_xla():
+                return self._asserted(gradients, step), True
             return gradients, self._noted(gradients)
         finite = all_finite(gradients)
-        value = known(finite)
-        if self.policy == "skip" or value is True:
-            return gradients, finite if value is None else value
-        if value is False:
-            group, element = map(int, first_nonfinite(gradients))
-            raise FloatingPointError(message(self._path(group, element), int(step)))
-        return self._asserted(gradients, finite, step), True
+        if self.policy == "skip" or known(finite):
+            return gradients, finite if known(finite) is None else known(finite)
+        group, element = map(int, first_nonfinite(gradients))
+        raise FloatingPointError(message(self._path(group, element), int(step)))
 
-    def _asserted(self, gradients: list[Any], finite: Any, step: Any) -> list[Any]:
+    def _asserted(self, gradients: list[Any], step: Any) -> list[Any]:
         import tensorflow as tf
 
-        def fail() -> Any:
+        def look() -> Any:
             group, element = first_nonfinite(gradients)
             names = [path_of(v) for each in self.groups for v in each.variables]
             path = tf.gather(names, self._number(group, element))
             text = ["The gradients must be finite. Received: NaN or infinity for", path]
             text += ["in step", tf.convert_to_tensor(step) + 1, ADVICE]
-            tf.debugging.Assert(False, text)
+            tf.debugging.Assert(element == NONE, text)
             return True
 
-        with tf.control_dependencies([tf.cond(finite, lambda: True, fail)]):
+        # One pass that writes nothing; where a square overflows the elements are looked at.
+        squares = [tf.nn.l2_loss(values_of(g)) for g in gradients if g is not None]
+        finite = tf.math.is_finite(tf.add_n([tf.cast(s, "float32") for s in squares]))
+        with tf.control_dependencies([tf.cond(finite, lambda: True, look)]):
             return [None if g is None else mapped(g, tf.identity) for g in gradients]
 
     def _path(self, group: int, element: int) -> str:

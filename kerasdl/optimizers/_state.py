@@ -168,7 +168,8 @@ class State:
         shown = bool(self.is_shown.numpy())
         if shown:
             for variable, aside in zip(self.variables, self.trained, strict=True):
-                variable.assign(aside)
+                # JAX would let them share the array, and refuse to have both overwritten.
+                variable.assign(ops.copy(read(aside)))
         else:
             values = self._to_show()
             for variable, aside in zip(self.variables, self.trained, strict=True):
@@ -189,7 +190,13 @@ class State:
         values = [ops.copy(read(variable)) for variable in self.variables]
         for group, slots in zip(self.groups, self.slots, strict=True):
             θ = ops.cast(group.join([values[i] for i in group.indices]), group.maths)
-            shown = self.optimizer.shown(θ, [ops.copy(read(slot)) for slot in slots])
+            scalar = [name in self.optimizer.scalar_slots for name in self.optimizer.slot_names]
+            memory = [
+                group.spread_slot(read(slot)) if single else ops.copy(read(slot))
+                for slot, single in zip(slots, scalar, strict=True)
+            ]
+            shown = self.optimizer.shown(θ, memory)
+            shown = shown if group.constraint is None else group.constraint(shown)
             for index, value in zip(group.indices, group.split(shown), strict=True):
                 values[index] = value
         return values

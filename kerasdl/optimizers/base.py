@@ -539,7 +539,8 @@ class Optimizer(keras.optimizers.Optimizer):
         Unlike Keras' own this does not overwrite the trained weights with their averages,
         which would lose them: see `swap_weights`.
         """
-        if not self.built:
+        # Where a step of JAX fails it takes all values with it; the error is about that.
+        if not self.built or self._iterations._value is None:
             return
         if self.nonfinite == "raise":
             self._screen.raise_noted(int(self._iterations.numpy()))

@@ -10,6 +10,12 @@ from kerasdl.optimizers.base import Optimizer
 from kerasdl.optimizers.proximal_sgd import require_strength, soft_threshold
 
 
+def growth(x: Any, d: Any, q: float) -> Any:
+    """(x + d)^q − x^q for x, d, q ≥ 0, as x^q·((1 + d/x)^q − 1) where d is small."""
+    small = x**q * ops.expm1(q * ops.log1p(d / x))
+    return ops.where(d < x, small, (x + d) ** q - x**q)
+
+
 def ftrl(
     g: Any,
     θ: Any,
@@ -27,12 +33,11 @@ def ftrl(
 
     θ ← −sign(z)·max(|z| − λ₁, 0)/((β + (n₀ + n)⁻ᵖ)/η + 2λ₂). Returns θ, n, z.
     """
-    before = (n0 + n) ** -p
-    n = n + ops.square(g)
-    after = (n0 + n) ** -p
-    σ = (after - before) / η
+    square = ops.square(g)
+    σ = growth(n0 + n, square, -p) / η
+    n = n + square
     z = z + g + 2 * λs * θ - σ * θ
-    return -soft_threshold(z, λ1) / ((β + after) / η + 2 * λ2), n, z
+    return -soft_threshold(z, λ1) / ((β + (n0 + n) ** -p) / η + 2 * λ2), n, z
 
 
 class Ftrl(Optimizer):

@@ -29,8 +29,11 @@ def test_is_the_notes_table():
         "learning_rate": 1e-3,
         "units": (128, 64),
         "filters": (32, 64),
+        "steps_per_execution": 16,
     }
     model = DefaultConfiguration().build((20,), 3)
+    assert model.steps_per_execution == 16
+    assert DefaultConfiguration(steps_per_execution=2).build((20,), 3).steps_per_execution == 2
     assert type(model.optimizer) is Adam
     assert not isinstance(
         model.optimizer._learning_rate, keras.optimizers.schedules.LearningRateSchedule
@@ -149,6 +152,11 @@ TEXTS = {
     ),
     "l2": (-0.1, "a number that is not negative", "Typical values are 0 to 1e-3."),
     "learning_rate": (0.0, "a positive number", "Typical values are 1e-4 to 1e-2."),
+    "steps_per_execution": (
+        0,
+        "a positive integer",
+        "Pass 1 to have callbacks see every batch.",
+    ),
     "units": (
         (),
         "a tuple of one or more positive integers",

@@ -7,7 +7,9 @@ from keras import ops
 
 import references
 from kerasdl.optimizers.adabound import AdaBound, adabound, bounds
-from references import train
+from references import tensors, train
+
+pytestmark = pytest.mark.usefixtures("has_float64")
 
 
 @pytest.mark.parametrize("γ", [1e-6, 1.0])
@@ -54,8 +56,9 @@ def test_base_learning_rate_of_schedules_and_functions():
 
 
 def test_rule_is_a_pure_function_of_arrays():
-    g, zero = np.array([3.0, -4.0]), np.zeros(2)
-    θ, m, v = adabound(g, zero, zero, zero, 0.5, np.float64(1), 0.5, 0.5, 1e-12, 2.0, 1.0)
+    g = np.array([3.0, -4.0])
+    grad, zero, one = tensors(g, np.zeros(2), 1.0)
+    θ, m, v = adabound(grad, zero, zero, zero, 0.5, one, 0.5, 0.5, 1e-12, 2.0, 1.0)
     # η̂ = 0.5/(0.5·|g|) lies below η_l = 1.
     np.testing.assert_allclose(np.array(θ), -g / 2)
     np.testing.assert_allclose(np.array(m), g / 2)

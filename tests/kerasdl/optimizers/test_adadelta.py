@@ -6,7 +6,9 @@ import pytest
 
 import references
 from kerasdl.optimizers.adadelta import Adadelta, adadelta
-from references import train
+from references import tensors, train
+
+pytestmark = pytest.mark.usefixtures("has_float64")
 
 OPTIONS = references.OPTIONS["Adadelta"]
 
@@ -23,8 +25,7 @@ def test_first_steps_are_exact(options, dtype, rtol):
 
 
 def test_rule_is_a_pure_function_of_arrays():
-    one = np.array([1.0])
-    θ, g2, Δ2 = adadelta(np.array([3.0]), one, np.array([9.0]), np.array([35.0]), 0.5, 0.5, 1.0)
+    θ, g2, Δ2 = adadelta(*tensors([3.0], [1.0], [9.0], [35.0]), 0.5, 0.5, 1.0)
     step = -6 * 3 / np.sqrt(10)
     np.testing.assert_allclose(np.array(θ), 1 + step / 2, rtol=1e-14)
     np.testing.assert_allclose(np.array(g2), 9.0, rtol=1e-14)

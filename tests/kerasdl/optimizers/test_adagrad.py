@@ -6,7 +6,9 @@ import pytest
 
 import references
 from kerasdl.optimizers.adagrad import Adagrad, adagrad
-from references import slots, train
+from references import slots, tensors, train
+
+pytestmark = pytest.mark.usefixtures("has_float64")
 
 OPTIONS = references.OPTIONS["Adagrad"]
 
@@ -23,7 +25,7 @@ def test_first_steps_are_exact(options, dtype, rtol):
 
 
 def test_rule_is_a_pure_function_of_arrays():
-    θ, r = adagrad(np.array([3.0, -8.0]), np.ones(2), np.array([16.0, 36.0]), 0.1, 1e-12)
+    θ, r = adagrad(*tensors([3.0, -8.0], np.ones(2), [16.0, 36.0]), 0.1, 1e-12)
     np.testing.assert_allclose(np.array(θ), [0.94, 1.08], rtol=1e-10)
     assert np.array(r).tolist() == [25.0, 100.0]
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from kerasdl.optimizers.adagrad_da import AdagradDA, dual_averaging
-from references import train
+from references import tensors, train
+
+pytestmark = pytest.mark.usefixtures("has_float64")
 
 PENALTIES = [(0.0, 0.0), (0.05, 0.0), (0.0, 0.2), (0.02, 0.4)]
 penalties = pytest.mark.parametrize(("λ1", "λ2"), PENALTIES)
@@ -18,7 +19,10 @@ def make(η, λ1, λ2, start=0.1, **kwargs):
 
 
 @penalties
+@pytest.mark.tensorflow
 def test_equal_to_the_kernel_of_tensorflow(λ1, λ2):
+    import tensorflow as tf
+
     rng = np.random.default_rng(5)
     start, gradients = rng.normal(size=8), rng.normal(size=(40, 8))
     variable, total, squares = (tf.Variable(x) for x in (start, np.zeros(8), np.full(8, 0.1)))
@@ -38,8 +42,11 @@ def test_equal_to_the_kernel_of_tensorflow(λ1, λ2):
     np.testing.assert_allclose(θ.numpy(), variable.numpy(), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.tensorflow
 def test_counts_steps_as_the_optimizer_of_tensorflow_does():
     """Its `global_step` is 0 before the first update, which is number 1."""
+    import tensorflow as tf
+
     gradients = np.random.default_rng(6).normal(size=(5, 8))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variable = tf.compat.v1.get_variable("weights", initializer=np.ones(8))
@@ -68,7 +75,7 @@ def test_weights_with_a_small_average_gradient_are_exactly_zero():
 def test_the_update_minimizes_its_objective():
     rng = np.random.default_rng(7)
     g, z, r, η, t, λ1, λ2 = *rng.normal(size=(2, 9)), rng.uniform(size=9), 0.5, 7.0, 0.1, 0.3
-    best, z, r = map(np.array, dual_averaging(g, z, r, η, t, 0.2, λ1, λ2))
+    best, z, r = map(np.array, dual_averaging(*tensors(g, z, r), η, t, 0.2, λ1, λ2))
 
     def objective(x):
         return z * x + t * (λ1 * np.abs(x) + λ2 / 2 * x**2) + np.sqrt(0.2 + r) * x**2 / (2 * η)
@@ -78,7 +85,7 @@ def test_the_update_minimizes_its_objective():
 
 
 def test_rule_is_a_pure_function_of_arrays():
-    g, zero = np.array([2.0, 0.0]), np.zeros(2)
+    g, zero = tensors([2.0, 0.0], np.zeros(2))
     θ, z, r = dual_averaging(g, zero, zero, 0.5, 1.0, 12.0, 0.0, 8.0)
     assert (np.array(θ) + 0.0).tolist() == [-0.125, 0.0]
     assert (np.array(z).tolist(), np.array(r).tolist()) == ([2.0, 0.0], [4.0, 0.0])

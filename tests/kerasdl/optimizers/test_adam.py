@@ -7,7 +7,9 @@ from keras import ops
 import references
 from kerasdl.optimizers import Adam
 from kerasdl.optimizers.adam import adam, one_minus_power
-from references import slots, train
+from references import slots, tensors, train
+
+pytestmark = pytest.mark.usefixtures("has_float64")
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-14), ("float32", 1e-6)])
@@ -29,8 +31,9 @@ def test_bias_correction_keeps_its_digits_in_float32(β):
 
 
 def test_rule_is_a_pure_function_of_arrays():
-    g, zero = np.array([3.0, -4.0]), np.zeros(2)
-    θ, m, v = adam(g, zero, zero, zero, 0.1, np.float64(1), 0.5, 0.5, 1e-12)
+    g = np.array([3.0, -4.0])
+    grad, zero, one = tensors(g, np.zeros(2), 1.0)
+    θ, m, v = adam(grad, zero, zero, zero, 0.1, one, 0.5, 0.5, 1e-12)
     np.testing.assert_allclose(np.array(θ), [-0.1, 0.1], rtol=1e-6)
     np.testing.assert_allclose(np.array(m), g / 2)
     np.testing.assert_allclose(np.array(v), g**2 / 2)

@@ -6,7 +6,9 @@ import pytest
 
 import references
 from kerasdl.optimizers.adamax import Adamax, adamax
-from references import slots, train
+from references import slots, tensors, train
+
+pytestmark = pytest.mark.usefixtures("has_float64")
 
 OPTIONS = references.OPTIONS["Adamax"]
 
@@ -23,8 +25,8 @@ def test_first_steps_are_exact(options, dtype, rtol):
 
 
 def test_rule_is_a_pure_function_of_arrays():
-    g, u = np.array([3.0, -4.0]), np.array([8.0, 0.0])
-    θ, m, u = adamax(g, np.zeros(2), np.zeros(2), u, 0.5, np.float64(1), 0.5, 0.5, 1.0)
+    g, zero, u, one = tensors([3.0, -4.0], np.zeros(2), [8.0, 0.0], 1.0)
+    θ, m, u = adamax(g, zero, zero, u, 0.5, one, 0.5, 0.5, 1.0)
     np.testing.assert_allclose(np.array(θ), [-0.3, 0.4], rtol=1e-15)
     assert np.array(m).tolist() == [1.5, -2.0]
     assert np.array(u).tolist() == [4.0, 4.0]

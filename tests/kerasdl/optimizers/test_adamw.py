@@ -10,6 +10,8 @@ from kerasdl.optimizers import Adam
 from kerasdl.optimizers.adamw import AdamW
 from references import train
 
+pytestmark = pytest.mark.usefixtures("has_float64")
+
 OPTIONS = references.OPTIONS["AdamW"]
 
 

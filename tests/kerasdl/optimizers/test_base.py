@@ -5,14 +5,16 @@ import functools
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 import kerasdl
 from kerasdl.optimizers import SGD, Adam, Optimizer
 
 # Keras 3.15 saves with `np.array(variable)`, which NumPy 2.4 warns about.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    pytest.mark.usefixtures("has_float64"),
+]
 
 OPTIMIZERS = {
     "adam": functools.partial(Adam, 0.02),
@@ -76,7 +78,7 @@ def test_saved_and_resumed_exactly(name, option, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["amsgrad", "nesterov"])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.compiled)])
 def test_fit_saved_and_resumed_exactly(name, jit_compile, tmp_path):
     whole, halves = (make_model(OPTIMIZERS[name](), jit_compile=jit_compile) for _ in range(2))
     fit = {"batch_size": 8, "shuffle": False, "verbose": 0}
@@ -88,7 +90,10 @@ def test_fit_saved_and_resumed_exactly(name, jit_compile, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["adam", "nesterov"])
+@pytest.mark.tensorflow
 def test_every_way_to_train_takes_the_same_steps(name):
+    import tensorflow as tf
+
     fitted, batched, custom = (make_model(OPTIMIZERS[name]()) for _ in range(3))
     fitted.fit(X, Y, batch_size=4, shuffle=False, verbose=0)
     steps(batched, 0, 8)
@@ -173,12 +178,15 @@ def test_moving_average_of_short_floats():
 
 
 def sparse(values, rows, shape):
+    import tensorflow as tf
+
     values = tf.constant(values, "float64")
     return tf.IndexedSlices(values, tf.constant(rows), tf.constant(shape))
 
 
 @pytest.mark.parametrize("option", [*OPTIONS, "none"])
 @pytest.mark.parametrize("name", ["adam", "sgd"])
+@pytest.mark.tensorflow
 def test_repeated_rows_are_summed_before_anything_else(name, option):
     rng = np.random.default_rng(2)
     values, rows = rng.normal(size=(6, 4, 2)), rng.integers(0, 3, size=(6, 4))

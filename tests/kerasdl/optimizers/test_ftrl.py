@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from kerasdl.optimizers.ftrl import Ftrl, ftrl
-from references import train
+from references import tensors, train
+
+pytestmark = pytest.mark.usefixtures("has_float64")
 
 NAMES = {
     "p": "learning_rate_power",
@@ -32,8 +33,9 @@ def make(η, options, cls=Ftrl, **kwargs):
 
 
 @options
+@pytest.mark.tensorflow
 def test_equal_to_keras(options):
-    """Keras rounds the start of the accumulator to float32, hence 1/8."""
+    """Keras rounds the start of the accumulator to float32, hence 1/8; elsewhere the roots too."""
     options = {"n0": 0.125, **options}
     rng = np.random.default_rng(4)
     start, gradients = rng.normal(size=8), rng.normal(size=(40, 8))
@@ -43,8 +45,11 @@ def test_equal_to_keras(options):
 
 
 @options
+@pytest.mark.tensorflow
 def test_equal_to_the_kernel_of_tensorflow(options):
     """The kernel adds β to the root only where the caller does it: λ₂ + β/(2η)."""
+    import tensorflow as tf
+
     rng = np.random.default_rng(5)
     start, gradients = rng.normal(size=8), rng.normal(size=(40, 8))
     values = {"p": -0.5, "n0": 0.1, "λ1": 0.0, "λ2": 0.0, "λs": 0.0, "β": 0.0, **options}
@@ -73,7 +78,7 @@ def test_weights_with_a_small_z_are_exactly_zero():
 
 
 def test_rule_is_a_pure_function_of_arrays():
-    g, zero = np.array([2.0, 0.5]), np.zeros(2)
+    g, zero = tensors([2.0, 0.5], np.zeros(2))
     θ, n, z = ftrl(g, zero, zero, zero, 0.5, 12.0, -0.5, 0.0, 1.0, 0.0, 0.0)
     assert (np.array(θ) + 0.0).tolist() == [-0.125, 0.0]
     assert (np.array(n).tolist(), np.array(z).tolist()) == ([4.0, 0.25], [2.0, 0.5])

@@ -11,7 +11,9 @@ from kerasdl.optimizers.gradient_controlled_sgd import (
     control_factor,
     controlled_descent,
 )
-from references import slots, train
+from references import slots, tensors, train
+
+pytestmark = pytest.mark.usefixtures("has_float64")
 
 FORMS = [("norm", False), ("norm", True), ("elementwise", False), ("elementwise", True)]
 forms = pytest.mark.parametrize(("form", "compounding"), FORMS)
@@ -65,7 +67,7 @@ def test_extreme_gradients(compounding):
 
 
 def test_rules_are_pure_functions():
-    g, θ, a = np.array([4.0]), np.array([1.0]), np.array([0.5])
+    g, θ, a = tensors([4.0], [1.0], [0.5])
     assert np.array(control_factor(g, 0.5)).tolist() == [0.5]
     assert np.array(controlled_descent(g, θ, 0.25, g, 0.5)).tolist() == [0.5]
     new, a = compounding_descent(g, θ, a, 0.25, g, 0.5)

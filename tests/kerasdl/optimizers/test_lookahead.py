@@ -295,10 +295,10 @@ def test_swaps_the_weights_that_the_inner_optimizer_shows(wrap):
 
 @every_wrapper
 def test_the_inner_optimizer_may_be_a_name_or_a_config(wrap):
-    assert type(wrap("adam").inner_optimizer) is keras.optimizers.Adam
+    assert isinstance(wrap("adam").inner_optimizer, keras.optimizers.Adam)
     for inner in (kerasdl.Adam(0.5), keras.optimizers.Adam(0.5)):
         optimizer = wrap(keras.saving.serialize_keras_object(inner))
-        assert type(optimizer.inner_optimizer) is type(inner)
+        assert isinstance(optimizer.inner_optimizer, type(inner))
         assert optimizer.inner_optimizer.get_config() == inner.get_config()
     with pytest.raises(ValueError, match="must be a Keras optimizer, the name of one, or a conf"):
         wrap(None)

@@ -8,6 +8,8 @@ from keras import ops
 from kerasdl.optimizers import SGD, Adam, GradientControlledSGD, Nadam
 from kerasdl.optimizers._multipliers import factors_of, matches, without_prefix
 
+pytestmark = pytest.mark.usefixtures("has_float64")
+
 X = np.random.default_rng(1).normal(size=(32, 3)).astype("float32")
 Y = (X @ np.array([[1.0], [-2.0], [0.5]])).astype("float32")
 

@@ -6,7 +6,6 @@ The table of public objects says which optimizers there are, and with which opti
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from keras import ops
 
 import kerasdl
@@ -50,7 +49,10 @@ def state(model):
 
 @every_optimizer
 @pytest.mark.parametrize("with_options", [False, True])
+@pytest.mark.tensorflow
 def test_repeated_rows_are_summed_before_anything_else(entry, with_options):
+    import tensorflow as tf
+
     if entry.object is kerasdl.SparseAdam:
         pytest.skip("sparse and dense gradients differ there: see test_sparse_adam.py")
     rng = np.random.default_rng(2)
@@ -90,9 +92,10 @@ def test_saved_and_resumed_bitwise(entry, tmp_path):
 
 
 @every_optimizer
+@pytest.mark.compiled
 def test_compiled_and_eager_steps_agree(entry):
     compiled, eager = make_model(entry, jit_compile=True), make_model(entry, run_eagerly=True)
     for model in (compiled, eager):
         steps(model, 0, 7)
     for a, b in zip(state(compiled), state(eager), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=5e-6)

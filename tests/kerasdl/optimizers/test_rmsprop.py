@@ -7,7 +7,9 @@ from keras import ops
 
 import references
 from kerasdl.optimizers.rmsprop import RMSprop, rms_normalized, std_normalized
-from references import train
+from references import tensors, train
+
+pytestmark = pytest.mark.usefixtures("has_float64")
 
 OPTIONS = references.OPTIONS["RMSprop"]
 
@@ -24,12 +26,12 @@ def test_first_steps_are_exact(options, dtype, rtol):
 
 
 def test_rules_are_pure_functions_of_arrays():
-    g, one = np.array([3.0]), np.array([1.0])
-    δ, s = rms_normalized(g, np.array([23.0]), 0.5, 9.0)
+    g, one, old, variance = tensors([3.0], [1.0], [23.0], [17.0])
+    δ, s = rms_normalized(g, old, 0.5, 9.0)
     assert (float(δ[0]), float(s[0])) == (0.6, 16.0)
-    δ, s = rms_normalized(g, np.array([23.0]), 0.5, 1.0, inside=False)
+    δ, s = rms_normalized(g, old, 0.5, 1.0, inside=False)
     assert (float(δ[0]), float(s[0])) == (0.6, 16.0)
-    δ, variance, mean = std_normalized(g, np.array([17.0]), one, 0.5, 0.75)
+    δ, variance, mean = std_normalized(g, variance, one, 0.5, 0.75)
     assert (float(variance[0]), float(mean[0])) == (9.5, 2.0)
     assert float(δ[0]) == pytest.approx(3 / np.sqrt(10.25), rel=1e-15)
 

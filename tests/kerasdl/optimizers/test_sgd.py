@@ -8,6 +8,8 @@ from keras import ops
 from kerasdl.optimizers import SGD
 from kerasdl.optimizers.sgd import gradient_descent, momentum_descent, nesterov_descent
 
+pytestmark = pytest.mark.usefixtures("has_float64")
+
 SHAPES = [(), (2, 3, 1, 2)]
 
 

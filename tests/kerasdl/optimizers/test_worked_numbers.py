@@ -8,6 +8,8 @@ from keras import ops
 from kerasdl.callbacks import LearningRateDecay
 from kerasdl.optimizers import SGD
 
+pytestmark = pytest.mark.usefixtures("has_float64")
+
 A4, A3, A2, A1 = 319 / 8400, 43 / 4200, -6799 / 8400, -299 / 840
 
 
