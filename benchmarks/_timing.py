@@ -58,8 +58,8 @@ def paired(theirs, ours, rounds):
     return *map(statistics.median, zip(*pairs, strict=True)), ratio
 
 
-def epoch_seconds(model, x, y, batch_size):
-    """Seconds of an epoch of `fit`, without what it does before and after all epochs."""
+def epoch_seconds(model, x, y, batch_size, callbacks=(), epochs=1):
+    """Seconds of the last epoch of `fit`, without what it does before and after all epochs."""
     import keras  # here, so that torch's process need not load it
 
     clock = []
@@ -67,8 +67,9 @@ def epoch_seconds(model, x, y, batch_size):
         on_epoch_begin=lambda epoch, logs: clock.append(time.perf_counter()),
         on_epoch_end=lambda epoch, logs: clock.append(time.perf_counter()),
     )
-    model.fit(x, y, batch_size=batch_size, verbose=0, callbacks=[read])
-    begin, end = clock
+    fit = {"batch_size": batch_size, "epochs": epochs, "verbose": 0}
+    model.fit(x, y, callbacks=[*callbacks, read], **fit)
+    begin, end = clock[-2:]
     return end - begin
 
 

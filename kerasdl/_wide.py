@@ -7,12 +7,16 @@ from keras import ops
 
 
 def maximum(x: Any, y: Any) -> Any:
-    """The larger of two tensors, element by element; NaN where one of them is."""
+    """The larger of two tensors, element by element; NaN where one of them is, unless in XLA."""
+    if keras.backend.backend() == "tensorflow":
+        return ops.maximum(x, y)
     return ops.where((x > y) | (x != x), x, y)
 
 
 def minimum(x: Any, y: Any) -> Any:
-    """The smaller of two tensors, element by element; NaN where one of them is."""
+    """The smaller of two tensors, element by element; NaN where one of them is, unless in XLA."""
+    if keras.backend.backend() == "tensorflow":
+        return ops.minimum(x, y)
     return ops.where((x < y) | (x != x), x, y)
 
 

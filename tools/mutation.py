@@ -65,7 +65,7 @@ OPERATORS: dict[type[ast.operator], tuple[type[ast.operator], ...]] = {
     ast.Pow: (ast.Mult,),
 }
 COMPARISONS = {ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Lt: ast.GtE, ast.Gt: ast.LtE}
-SYMMETRIC = {"ops.maximum", "ops.minimum", "larger"}
+SYMMETRIC = {"ops.maximum", "ops.minimum", "_wide.maximum"}
 FUNCTIONS = {"maximum": "minimum", "minimum": "maximum", "square": "abs", "expm1": "exp"}
 
 

@@ -33,6 +33,13 @@ class Rows:
         """The rows with `function` of their values."""
         return Rows(function(self.values), self.indices, self.used, self.size)
 
+    def where_used(self, values: Any, otherwise: Any) -> Any:
+        """`values`, shape (n, ...), and `otherwise` for the rows that are left over."""
+        import tensorflow as tf
+
+        used = tf.reshape(self.used, [-1] + [1] * (len(values.shape) - 1))
+        return tf.where(used, values, otherwise)
+
 
 def is_sparse(gradient: Any) -> bool:
     """Whether the gradient is a `tf.IndexedSlices`."""

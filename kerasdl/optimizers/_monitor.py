@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kerasdl.clipping._rows import values_of
+from kerasdl.clipping._rows import Rows, values_of
 from kerasdl.optimizers._backend import choose, read
 from kerasdl.optimizers._nonfinite import path_of
 
@@ -91,7 +91,10 @@ class Monitor:
             θ, new_θ = update.preview(place, gradients[place], η, t)
             before, after = values_of(raw[place]), values_of(gradients[place])
             changed = ops.cast(before != after, group.maths)
-            tensors = (before, new_θ - θ, θ, changed, ops.ones_like(changed))
+            counted = ops.ones_like(changed)
+            if isinstance(gradients[place], Rows):
+                counted = gradients[place].where_used(counted, ops.zeros_like(counted))
+            tensors = (before, new_θ - θ, θ, changed, counted)
             for row, tensor in zip(squares, tensors, strict=True):
                 parts = [tensor] if tensor.shape != group.shape else group.split(tensor)
                 for index, part in zip(group.indices, parts, strict=True):

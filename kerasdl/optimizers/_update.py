@@ -100,7 +100,8 @@ class Update:
         σ = ops.sqrt(optimizer.gradient_noise * power)
 
         def noisy(g: Any) -> Any:
-            return g + σ * standard_normal(ops.shape(g), dtype, optimizer.seed, t, index)
+            new = g + σ * standard_normal(ops.shape(g), dtype, optimizer.seed, t, index)
+            return gradient.where_used(new, g) if isinstance(gradient, Rows) else new
 
         return mapped(gradient, noisy)
 
@@ -144,20 +145,32 @@ class Update:
 
     def preview(self, place: int, gradient: Any, η: Any, t: Any) -> tuple[Any, Any]:
         """θ and the θ that an update would give, of a group or of the gradient's rows."""
-        group, memory = self.state.groups[place], self._memory(place)
+        group = self.state.groups[place]
         if isinstance(gradient, Rows):
             θ = read_rows(group.variables[0], gradient.indices)
-            slots = [self._rows_or_all(slot, group, gradient) for slot in memory]
+            slots = self._rows_of_memory(place, gradient)
         else:
             θ = group.join([read(variable) for variable in group.variables])
-            slots = [read(slot) for slot in memory]
+            slots = [read(slot) for slot in self._memory(place)]
         η, t = ops.convert_to_tensor(η, group.maths), ops.cast(t, group.maths)
         whole = not isinstance(gradient, Rows)
         new_θ, _ = self._new(place, values_of(gradient), θ, slots, η, t, True, whole)
-        return ops.cast(θ, group.maths), ops.cast(new_θ, group.maths)
+        values = [ops.cast(value, group.maths) for value in (θ, new_θ)]
+        if isinstance(gradient, Rows):
+            values = [gradient.where_used(value, ops.zeros_like(value)) for value in values]
+        return values[0], values[1]
 
-    def _rows_or_all(self, slot: Any, group: Group, rows: Rows) -> Any:
-        return read_rows(slot, rows.indices) if tuple(slot.shape) == group.shape else read(slot)
+    def _by_row(self, place: int) -> list[bool]:
+        """Of each part of the memory, whether it has a row for each row of the variable."""
+        optimizer = self.optimizer
+        of_slots = [name not in optimizer.scalar_slots for name in optimizer.slot_names]
+        return of_slots + [True] * (self.state.residuals[place] is not None)
+
+    def _rows_of_memory(self, place: int, rows: Rows) -> list[Any]:
+        return [
+            read_rows(slot, rows.indices) if by_row else read(slot)
+            for slot, by_row in zip(self._memory(place), self._by_row(place), strict=True)
+        ]
 
     def _memory(self, place: int) -> list[Any]:
         """The slots of a group, and its residual if it has one."""
@@ -178,13 +191,11 @@ class Update:
 
         group = self.state.groups[place]
         (variable,) = group.variables
-        full = [tuple(slot.shape) == group.shape for slot in self._memory(place)]
-        memory = [self._rows_or_all(slot, group, rows) for slot in self._memory(place)]
         θ, memory = self._new(
             place,
             rows.values,
             read_rows(variable, rows.indices),
-            memory,
+            self._rows_of_memory(place, rows),
             ops.convert_to_tensor(η, group.maths),
             ops.cast(t, group.maths),
             allowed,
@@ -192,18 +203,18 @@ class Update:
         )
 
         def write(target: Any, value: Any) -> None:
-            used = tf.reshape(rows.used, [-1] + [1] * (len(value.shape) - 1))
-            value = tf.where(used, value, tf.broadcast_to(value[:1], tf.shape(value)))
+            value = rows.where_used(value, value[:1])
             self.optimizer.assign(target, tf.IndexedSlices(value, rows.indices))
 
         write(variable, θ)
-        for slot, value, by_row in zip(self._memory(place), memory, full, strict=True):
+        slots = zip(self._memory(place), memory, self._by_row(place), strict=True)
+        for slot, value, by_row in slots:
             if by_row:
                 write(slot, value)
             else:
                 self.optimizer.assign(slot, value)
         if group.constraint is not None:
-            self.optimizer.assign(variable, group.constraint(read(variable)))
+            self.write(variable, group.constraint(read(variable)), allowed)
 
     def _new(
         self,

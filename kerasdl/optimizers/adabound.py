@@ -6,8 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from kerasdl import _wide
 from kerasdl._checks import is_real, require, require_decay
-from kerasdl.optimizers.adam import larger, moments, one_minus_power
+from kerasdl.optimizers.adam import moments, one_minus_power
 from kerasdl.optimizers.base import Optimizer
 
 
@@ -60,7 +61,7 @@ def amsbound(
 ) -> tuple[Any, Any, Any, Any]:
     """As `adabound`, with v_max ← max(v_max, v) in place of v. Returns θ, m, v, v_max."""
     m, v = moments(g, m, v, β1, β2)
-    v_max = larger(v_max, v)
+    v_max = _wide.maximum(v_max, v)
     return θ - bounded_rate(v_max, η, t, β1, β2, ε, η_final, γ) * m, m, v, v_max
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from keras import ops
 
+from kerasdl import _wide
 from kerasdl._checks import is_real, require, require_decay
 from kerasdl.optimizers.base import Optimizer
 
@@ -22,11 +23,6 @@ def one_minus_power(β: float, t: Any) -> Any:
 def moments(g: Any, m: Any, v: Any, β1: float, β2: float) -> tuple[Any, Any]:
     """m ← β₁m + (1−β₁)g; v ← β₂v + (1−β₂)g². Returns m, v."""
     return β1 * m + (1 - β1) * g, β2 * v + (1 - β2) * ops.square(g)
-
-
-def larger(a: Any, b: Any) -> Any:
-    """max(a, b), which Keras' own rounds to float32 on PyTorch."""
-    return ops.where(a > b, a, b)
 
 
 def adam_step(θ: Any, m_hat: Any, v_hat: Any, η: Any, ε: float, inside: bool) -> Any:
@@ -69,7 +65,7 @@ def amsgrad(
     """As `adam`, with v̂ ← max(v̂_prev, v̂). Returns θ, m, v, v̂."""
     m, v = moments(g, m, v, β1, β2)
     m_hat = m / one_minus_power(β1, t)
-    v_max = larger(v_max, v / one_minus_power(β2, t))
+    v_max = _wide.maximum(v_max, v / one_minus_power(β2, t))
     return adam_step(θ, m_hat, v_max, η, ε, inside), m, v, v_max
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from keras import ops
 
+from kerasdl import _wide
 from kerasdl._checks import is_real, require, require_decay
-from kerasdl.optimizers.adam import larger, one_minus_power
+from kerasdl.optimizers.adam import one_minus_power
 from kerasdl.optimizers.base import Optimizer
 
 
@@ -15,7 +16,7 @@ def adamax(
 ) -> tuple[Any, Any, Any]:
     """m ← β₁m + (1−β₁)g; u ← max(β₂u, |g|); θ ← θ − η/(1−β₁ᵗ) m/(u + ε). Returns θ, m, u."""
     m = β1 * m + (1 - β1) * g
-    u = larger(β2 * u, ops.abs(g))
+    u = _wide.maximum(β2 * u, ops.abs(g))
     return θ - η / one_minus_power(β1, t) * m / (u + ε), m, u
 
 
