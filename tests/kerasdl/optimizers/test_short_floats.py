@@ -78,7 +78,7 @@ def loss(task, weights):
     x, y = data(task)
     model = make_model(task, "float32")
     model.set_weights(weights)
-    return float(TASKS[task][2](y, model(x)))
+    return float(ops.convert_to_numpy(TASKS[task][2](y, model(x))))
 
 
 def share_moved(task, weights):
