@@ -50,7 +50,10 @@ class Group:
         if not self.together:
             return tensors[0]
         return ops.concatenate(
-            [ops.reshape(x, (n,)) for x, n in zip(tensors, self.sizes, strict=True)]
+            [
+                x if len(shape) == 1 else ops.reshape(x, (n,))
+                for x, n, shape in zip(tensors, self.sizes, self.shapes, strict=True)
+            ]
         )
 
     def gather(self, tensors: Mapping[int, Any]) -> Any:
@@ -69,7 +72,10 @@ class Group:
         if not self.together:
             return [tensor]
         parts = ops.split(tensor, self.ends[:-1].tolist())
-        return [ops.reshape(part, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return [
+            part if len(shape) == 1 else ops.reshape(part, shape)
+            for part, shape in zip(parts, self.shapes, strict=True)
+        ]
 
     def spread(self, numbers: Sequence[float]) -> Any:
         """One number per variable as what multiplies a tensor of the group's shape."""

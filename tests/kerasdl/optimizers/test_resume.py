@@ -141,8 +141,10 @@ class Kill(keras.callbacks.Callback):
             raise KilledError
 
 
-@pytest.mark.parametrize("name", ["Adam", "Nadam", "RMSprop"])
-@pytest.mark.parametrize("killed_after", [2, 5, 7])
+@pytest.mark.parametrize(
+    ("name", "killed_after"),
+    [("Adam", 2), ("Adam", 5), ("Nadam", 5), ("RMSprop", 7)],
+)
 @pytest.mark.filterwarnings("ignore:The model has the trained weights")
 def test_backup_and_restore(name, killed_after, tmp_path):
     """Killed at any step, in the middle of an accumulation too, and started once more.
