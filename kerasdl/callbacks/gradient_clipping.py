@@ -13,6 +13,7 @@ from kerasdl.clipping import (
     clip_by_norm,
     clip_by_value,
 )
+from kerasdl.clipping._by_argument import CLIPS as BY_ARGUMENT
 
 Clip = Callable[[Sequence[Any], float], list[Any]]
 CLIPS: dict[str, Clip] = {
@@ -122,7 +123,7 @@ class GradientClipping(keras.callbacks.Callback):
             self.model.make_train_function(force=True)
 
     def _require_free(self, optimizer: Any) -> None:
-        for argument in ("clipnorm", "clipvalue", "global_clipnorm", "average_clipnorm"):
+        for argument in BY_ARGUMENT:
             limit = getattr(optimizer, argument, None)
             require(
                 limit is None,

@@ -120,3 +120,8 @@ def make_groups(
 
 def is_small(variable: Any) -> bool:
     return 0 < int(np.prod(tuple(variable.shape))) <= SMALL
+
+
+def path_of(variable: Any) -> str:
+    """How a variable is called in a message."""
+    return str(getattr(variable, "path", variable.name))

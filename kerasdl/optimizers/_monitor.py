@@ -9,7 +9,7 @@ from keras import ops
 
 from kerasdl.clipping._rows import Rows, values_of
 from kerasdl.optimizers._backend import choose, read
-from kerasdl.optimizers._nonfinite import path_of
+from kerasdl.optimizers._groups import path_of
 
 
 def layer_names(paths: Sequence[str]) -> list[str]:

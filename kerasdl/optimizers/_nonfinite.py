@@ -13,18 +13,13 @@ from keras import ops
 
 from kerasdl.clipping._rows import mapped, values_of
 from kerasdl.optimizers._backend import in_xla, is_tensorflow, is_traced, known, read
-from kerasdl.optimizers._groups import Group
+from kerasdl.optimizers._groups import Group, path_of
 
 ADVICE = (
     "Nothing was updated. Lower the learning rate, clip (global_clipnorm=1.0), look for a "
     'division by zero or a logarithm of zero in the loss, or pass nonfinite="skip" to the '
     "optimizer."
 )
-
-
-def path_of(variable: Any) -> str:
-    """How a variable is called in a message."""
-    return str(getattr(variable, "path", variable.name))
 
 
 def message(path: str, step: int) -> str:
@@ -103,8 +98,9 @@ class Screen:
                 return self._asserted(gradients, step), True
             return gradients, self._noted(gradients)
         finite = all_finite(gradients)
-        if self.policy == "skip" or known(finite):
-            return gradients, finite if known(finite) is None else known(finite)
+        value = known(finite)
+        if self.policy == "skip" or value:
+            return gradients, finite if value is None else value
         group, element = map(int, first_nonfinite(gradients))
         raise FloatingPointError(message(self._path(group, element), int(step)))
 

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from kerasdl.optimizers._backend import read
-from kerasdl.optimizers._groups import Group, is_small, make_groups
+from kerasdl.optimizers._groups import Group, is_small, make_groups, path_of
 
 
 class State:
@@ -20,6 +20,7 @@ class State:
     Attributes:
         groups: The variables, small ones put together.
         slots: For each group, what the rule remembers.
+        is_scalar: For each slot, whether it holds one number per variable.
         residuals: For each group of short floats, what the variables cannot hold; or None.
         accumulators: For each group the sum of gradients; or None.
         averages: For each variable its moving average; empty without.
@@ -34,6 +35,7 @@ class State:
         self.variables = list(variables)
         overwritten = optimizer._overwrite_variable_with_gradient
         self.groups = make_groups(variables, _alone(optimizer), overwritten)
+        self.is_scalar = [name in optimizer.scalar_slots for name in optimizer.slot_names]
         self.slots = [
             [self._slot(group, name) for name in optimizer.slot_names] for group in self.groups
         ]
@@ -143,8 +145,8 @@ class State:
             parts = []
             old = self._parts(name, group, slot)
             for index, variable, part in zip(group.indices, group.variables, old, strict=True):
-                path = str(getattr(variable, "path", variable.name))
-                parts.append(_fitting(store, f"{name}.{index}", part.shape, path))
+                key = f"{name}.{index}"
+                parts.append(_fitting(store, key, part.shape, path_of(variable)))
             joined = np.concatenate([np.ravel(part) for part in parts])
             new.append((slot, np.reshape(joined, tuple(slot.shape))))
         for variable, value in new:
@@ -156,7 +158,7 @@ class State:
             return list(array)
         if not group.together:
             return [array]
-        pieces = np.split(array, np.cumsum(group.sizes)[:-1])
+        pieces = np.split(array, group.ends[:-1])
         return [p.reshape(shape) for p, shape in zip(pieces, group.shapes, strict=True)]
 
     # Weights to show
@@ -190,10 +192,9 @@ class State:
         values = [ops.copy(read(variable)) for variable in self.variables]
         for group, slots in zip(self.groups, self.slots, strict=True):
             θ = ops.cast(group.join([values[i] for i in group.indices]), group.maths)
-            scalar = [name in self.optimizer.scalar_slots for name in self.optimizer.slot_names]
             memory = [
                 group.spread_slot(read(slot)) if single else ops.copy(read(slot))
-                for slot, single in zip(slots, scalar, strict=True)
+                for slot, single in zip(slots, self.is_scalar, strict=True)
             ]
             shown = self.optimizer.shown(θ, memory)
             shown = shown if group.constraint is None else group.constraint(shown)

@@ -10,11 +10,10 @@ from keras import ops
 
 from kerasdl.clipping._rows import Rows, mapped, values_of
 from kerasdl.optimizers._backend import in_xla, is_tensorflow, read, read_rows
-from kerasdl.optimizers._groups import Group
+from kerasdl.optimizers._groups import Group, path_of
 from kerasdl.optimizers._monitor import Monitor
 from kerasdl.optimizers._multipliers import factors_of
 from kerasdl.optimizers._noise import standard_normal
-from kerasdl.optimizers._nonfinite import path_of
 from kerasdl.optimizers._state import State
 
 COMPILED = 2**16
@@ -135,42 +134,40 @@ class Update:
         return self._compiled[place]
 
     def _write_group(self, place: int, g: Any, η: Any, t: Any, allowed: Any) -> None:
-        group, memory = self.state.groups[place], self._memory(place)
-        θ = group.join([read(variable) for variable in group.variables])
-        new_θ, new_memory = self._new(place, g, θ, [read(slot) for slot in memory], η, t, allowed)
+        group = self.state.groups[place]
+        new_θ, new_memory = self._new(place, g, *self._read(place, g), η, t, allowed)
         for variable, value in zip(group.variables, group.split(new_θ), strict=True):
             self.optimizer.assign(variable, value)
-        for slot, value in zip(memory, new_memory, strict=True):
+        for slot, value in zip(self._memory(place), new_memory, strict=True):
             self.optimizer.assign(slot, value)
 
     def preview(self, place: int, gradient: Any, η: Any, t: Any) -> tuple[Any, Any]:
         """θ and the θ that an update would give, of a group or of the gradient's rows."""
         group = self.state.groups[place]
-        if isinstance(gradient, Rows):
-            θ = read_rows(group.variables[0], gradient.indices)
-            slots = self._rows_of_memory(place, gradient)
-        else:
-            θ = group.join([read(variable) for variable in group.variables])
-            slots = [read(slot) for slot in self._memory(place)]
+        θ, memory = self._read(place, gradient)
         η, t = ops.convert_to_tensor(η, group.maths), ops.cast(t, group.maths)
         whole = not isinstance(gradient, Rows)
-        new_θ, _ = self._new(place, values_of(gradient), θ, slots, η, t, True, whole)
+        new_θ, _ = self._new(place, values_of(gradient), θ, memory, η, t, True, whole)
         values = [ops.cast(value, group.maths) for value in (θ, new_θ)]
         if isinstance(gradient, Rows):
             values = [gradient.where_used(value, ops.zeros_like(value)) for value in values]
         return values[0], values[1]
 
+    def _read(self, place: int, gradient: Any) -> tuple[Any, list[Any]]:
+        """θ and the memory of a group, or of the rows that the gradient has."""
+        group, memory = self.state.groups[place], self._memory(place)
+        if not isinstance(gradient, Rows):
+            θ = group.join([read(variable) for variable in group.variables])
+            return θ, [read(slot) for slot in memory]
+        return read_rows(group.variables[0], gradient.indices), [
+            read_rows(slot, gradient.indices) if by_row else read(slot)
+            for slot, by_row in zip(memory, self._by_row(place), strict=True)
+        ]
+
     def _by_row(self, place: int) -> list[bool]:
         """Of each part of the memory, whether it has a row for each row of the variable."""
-        optimizer = self.optimizer
-        of_slots = [name not in optimizer.scalar_slots for name in optimizer.slot_names]
+        of_slots = [not scalar for scalar in self.state.is_scalar]
         return of_slots + [True] * (self.state.residuals[place] is not None)
-
-    def _rows_of_memory(self, place: int, rows: Rows) -> list[Any]:
-        return [
-            read_rows(slot, rows.indices) if by_row else read(slot)
-            for slot, by_row in zip(self._memory(place), self._by_row(place), strict=True)
-        ]
 
     def _memory(self, place: int) -> list[Any]:
         """The slots of a group, and its residual if it has one."""
@@ -194,8 +191,7 @@ class Update:
         θ, memory = self._new(
             place,
             rows.values,
-            read_rows(variable, rows.indices),
-            self._rows_of_memory(place, rows),
+            *self._read(place, rows),
             ops.convert_to_tensor(η, group.maths),
             ops.cast(t, group.maths),
             allowed,
@@ -257,13 +253,12 @@ class Update:
         self, group: Group, g: Any, θ: Any, slots: Sequence[Any], η: Any, t: Any
     ) -> tuple[Any, list[Any]]:
         """The rule, with the slots of one number per variable spread and gathered again."""
-        optimizer = self.optimizer
-        scalar = [name in optimizer.scalar_slots for name in optimizer.slot_names]
+        scalar = self.state.is_scalar
         spread = [
             group.spread_slot(slot) if single else slot
             for slot, single in zip(slots, scalar, strict=True)
         ]
-        θ, new_slots = optimizer.rule(g, θ, spread, η, t)
+        θ, new_slots = self.optimizer.rule(g, θ, spread, η, t)
         return θ, [
             group.gather_slot(slot) if single else slot
             for slot, single in zip(new_slots, scalar, strict=True)

@@ -7,14 +7,14 @@ from typing import Any
 import keras
 
 from kerasdl._checks import require
-from kerasdl.clipping._tensors import maths_dtype
 from kerasdl.optimizers._backend import no_gradient, not_converted, read
+from kerasdl.optimizers._wide_slots import WideSlots
 from kerasdl.optimizers.base import Optimizer, _warn_of_other_state
 
 BASE_ARGUMENTS = frozenset(inspect.signature(Optimizer).parameters)
 
 
-class Wrapper(keras.optimizers.Optimizer):
+class Wrapper(WideSlots):
     """An optimizer that lets another one update the variables, and does something around it.
 
     Rate, counts, loss scaling and weights to show are those of the inner optimizer. A
@@ -203,17 +203,6 @@ class Wrapper(keras.optimizers.Optimizer):
     @property
     def variables(self) -> list[Any]:
         return [*self._variables, *self.inner_optimizer.variables]
-
-    def add_variable(
-        self,
-        shape: Sequence[int],
-        initializer: Any = "zeros",
-        dtype: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Keras' method, with short floats widened."""
-        dtype = maths_dtype(dtype or keras.config.floatx())
-        return super().add_variable(shape, initializer, dtype=dtype, **kwargs)
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Set all `variables`."""

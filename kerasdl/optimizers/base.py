@@ -16,12 +16,7 @@ import keras
 from keras import ops
 
 from kerasdl._checks import require
-from kerasdl.clipping import (
-    clip_by_average_norm,
-    clip_by_global_norm,
-    clip_by_norm,
-    clip_by_value,
-)
+from kerasdl.clipping._by_argument import CLIPS
 from kerasdl.clipping._rows import distinct_rows, is_sparse, mapped
 from kerasdl.clipping._tensors import maths_dtype, widen
 from kerasdl.optimizers import _arguments as arguments
@@ -32,15 +27,17 @@ from kerasdl.optimizers._backend import (
     on_every_device,
     sum_over_replicas,
 )
+from kerasdl.optimizers._groups import path_of
 from kerasdl.optimizers._monitor import Monitor
 from kerasdl.optimizers._multipliers import without_prefix
-from kerasdl.optimizers._nonfinite import Screen, path_of
+from kerasdl.optimizers._nonfinite import Screen
 from kerasdl.optimizers._state import State
 from kerasdl.optimizers._update import Update
+from kerasdl.optimizers._wide_slots import WideSlots
 from kerasdl.schedules._time import rate_dtype
 
 
-class Optimizer(keras.optimizers.Optimizer):
+class Optimizer(WideSlots):
     """Base of the optimizers: a subclass names its slots and gives its rule.
 
     θ, slots ← rule(g, (1 − ηλ)θ, slots, η, t), λ the weight decay, t = 1, 2, 3, ...
@@ -269,17 +266,6 @@ class Optimizer(keras.optimizers.Optimizer):
             if factors:
                 setattr(self, name, without_prefix(factors, paths))
 
-    def add_variable(
-        self,
-        shape: Sequence[int],
-        initializer: Any = "zeros",
-        dtype: Any = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Keras' method, with short floats widened: slots, averages and accumulators."""
-        dtype = maths_dtype(dtype or keras.config.floatx())
-        return super().add_variable(shape, initializer, dtype=dtype, **kwargs)
-
     def save_own_variables(self, store: Any) -> None:
         """Save the state, each slot by the variable that it belongs to."""
         for key, value in self._saved_scalars().items():
@@ -451,20 +437,16 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def _clip_gradients(self, grads: Sequence[Any]) -> Sequence[Any]:
         # Keras' own squares in the gradient's dtype and turns some NaN into numbers.
-        if self.clipnorm is not None:
-            return clip_by_norm(grads, self.clipnorm)
-        if self.clipvalue is not None:
-            return clip_by_value(grads, self.clipvalue)
-        if self.global_clipnorm is not None:
-            return clip_by_global_norm(grads, self.global_clipnorm)
-        if self.average_clipnorm is not None:
-            return clip_by_average_norm(grads, self.average_clipnorm)
+        for argument, clip in CLIPS.items():
+            limit = getattr(self, argument)
+            if limit is not None:
+                return clip(grads, limit)
         return grads
 
     @property
     def clips(self) -> bool:
         """Whether gradients are clipped, by an argument or by a callback."""
-        limits = (self.clipnorm, self.clipvalue, self.global_clipnorm, self.average_clipnorm)
+        limits = [getattr(self, argument) for argument in CLIPS]
         return any(limit is not None for limit in limits) or "_clip_gradients" in vars(self)
 
     # Around the training

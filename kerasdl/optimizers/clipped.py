@@ -4,21 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kerasdl._checks import is_real, require
-from kerasdl.clipping import (
-    clip_by_average_norm,
-    clip_by_global_norm,
-    clip_by_norm,
-    clip_by_value,
-)
+from kerasdl.clipping._by_argument import CLIPS
 from kerasdl.optimizers._backend import is_tensorflow, sum_over_replicas
 from kerasdl.optimizers._wrapper import Wrapper, chain
-
-CLIPS: dict[str, Callable[[Sequence[Any], float], list[Any]]] = {
-    "clipnorm": clip_by_norm,
-    "clipvalue": clip_by_value,
-    "global_clipnorm": clip_by_global_norm,
-    "average_clipnorm": clip_by_average_norm,
-}
 
 
 class _Clipping:
