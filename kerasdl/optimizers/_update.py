@@ -17,7 +17,10 @@ from kerasdl.optimizers._noise import standard_normal
 from kerasdl.optimizers._state import State
 
 COMPILED = 2**16
-"""Elements from which on the update of a group is compiled; measured on two cores."""
+"""Elements from which on the update of one variable is compiled; measured on two cores.
+
+Small ones side by side are not: XLA takes longer over many buffers, and longer to compile them.
+"""
 
 
 class Update:
@@ -117,7 +120,8 @@ class Update:
 
     def _writer(self, place: int) -> Callable[..., None]:
         """What updates one group in place, compiled where that pays."""
-        if not is_tensorflow() or self.state.groups[place].size < COMPILED:
+        group = self.state.groups[place]
+        if not is_tensorflow() or group.together or group.size < COMPILED:
             return functools.partial(self._write_group, place)
         import tensorflow as tf
 
@@ -229,6 +233,41 @@ class Update:
 
         r, the residual, is what a short float cannot hold.
         """
+        old = [θ, *memory]
+
+        def updated() -> list[Any]:
+            return self._moved(place, g, θ, memory, η, t, whole)
+
+        if allowed is True:
+            new = updated()
+        elif self._branches(place, allowed):
+            new = ops.cond(allowed, updated, lambda: old)
+        else:
+            group = self.state.groups[place]
+            pairs = zip(updated(), old, strict=True)
+            new = [self._kept(group, allowed, a, b) for a, b in pairs]
+        return new[0], new[1:]
+
+    def _branches(self, place: int, allowed: Any) -> bool:
+        """Whether to compute nothing where nothing is allowed, rather than to select.
+
+        XLA copies every tensor that a selection may leave as it was; a branch it does not.
+        """
+        if len(ops.shape(allowed)) or self.state.groups[place].size < COMPILED:
+            return False
+        return in_xla() or keras.backend.backend() == "jax"
+
+    def _moved(
+        self,
+        place: int,
+        g: Any,
+        θ: Any,
+        memory: Sequence[Any],
+        η: Any,
+        t: Any,
+        whole: bool,
+    ) -> list[Any]:
+        """`_new` where it is allowed: θ, then the memory."""
         group = self.state.groups[place]
         slots = list(memory)
         residual = slots.pop() if self.state.residuals[place] is not None else None
@@ -244,10 +283,7 @@ class Update:
         new = [_rounded(wide, group.dtype), *new_slots]
         if residual is not None:
             new.append(wide - ops.cast(new[0], group.maths))
-        old = [θ, *memory]
-        if allowed is not True:
-            new = [self._kept(group, allowed, a, b) for a, b in zip(new, old, strict=True)]
-        return new[0], new[1:]
+        return new
 
     def _ruled(
         self, group: Group, g: Any, θ: Any, slots: Sequence[Any], η: Any, t: Any

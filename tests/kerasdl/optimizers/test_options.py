@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasdl.optimizers import SGD, Adam, GradientControlledSGD, Nadam
+from kerasdl.optimizers import SGD, Adam, GradientControlledSGD, Nadam, _groups, _update
 from kerasdl.optimizers._multipliers import factors_of, matches, without_prefix
 
 pytestmark = pytest.mark.usefixtures("has_float64")
@@ -50,6 +50,15 @@ def broken_targets(bad):
     return y
 
 
+@pytest.fixture(params=["side by side", "each compiled"])
+def sizes(request, monkeypatch):
+    """The variables as they are, all small, or treated as if all were large."""
+    if request.param == "each compiled":
+        monkeypatch.setattr(_groups, "SMALL", 0)
+        monkeypatch.setattr(_update, "COMPILED", 1)
+
+
+@pytest.mark.usefixtures("sizes")
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @pytest.mark.parametrize("steps", [None, 2])
@@ -68,6 +77,7 @@ def test_nonfinite_gradients_raise_and_nothing_changes(mode, bad, steps):
     model.fit(X, Y, **POLICY_FIT)
 
 
+@pytest.mark.usefixtures("sizes")
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_skipped_steps_change_nothing(mode):
     arguments = {"nonfinite": "skip", "use_ema": True, "gradient_noise": 0.1, "seed": 1}
@@ -111,6 +121,21 @@ def test_a_huge_gradient_is_not_an_infinite_one():
     θ = variable([0.0])
     SGD(1e-30).apply([ops.array([1e30], "float32")], [θ])
     np.testing.assert_allclose(numpy(θ), [-1.0], rtol=1e-6)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("nonfinite", ["raise", "skip"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_large_gradients_whose_sum_overflows_are_finite(nonfinite, jit_compile):
+    import tensorflow as tf
+
+    θ = variable(np.zeros((2, 3)))
+    sgd = SGD(1e-37, nonfinite=nonfinite)
+    sgd.build([θ])
+    gradient = np.full((2, 3), 3e38, "float32")
+    tf.function(lambda: sgd.apply([tf.constant(gradient)]), jit_compile=jit_compile)()
+    sgd.finalize_variable_values([θ])
+    np.testing.assert_allclose(numpy(θ), -30.0, rtol=1e-6)
 
 
 # Gradient noise
