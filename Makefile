@@ -6,18 +6,20 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 BACKENDS := $(VENV)/.backends
+PICTURES := $(filter-out examples/_% examples/quickstart.py,$(wildcard examples/*.py))
 EVERYWHERE := tests/test_contract.py tests/kerasdl
 
-.PHONY: help demo test test-full test-backends mutation lint format bench clean
+.PHONY: help demo examples test test-full test-backends mutation lint format bench clean
 
 help:
 	@echo "make demo       train, export and verify a model on real data"
+	@echo "make examples   the pictures of the documentation, drawn anew"
 	@echo "make test       the tests (under 15 minutes on two cores)"
 	@echo "make test-full  the tests and the long proofs"
 	@echo "make test-backends  the training side on TensorFlow, JAX and PyTorch"
 	@echo "make mutation   break every update rule and count the tests that see it"
 	@echo "make lint       ruff and mypy"
-	@echo "make format     let ruff rewrite the sources"
+	@echo "make format     let ruff rewrite the sources, and write the README's list"
 	@echo "make bench      the benchmarks, side by side with the peers"
 	@echo "make clean      remove the virtual environment and what was built"
 
@@ -34,6 +36,11 @@ $(BACKENDS): $(READY)
 
 demo: $(READY)
 	$(BIN)/python examples/quickstart.py
+
+examples: $(READY)
+	@for program in $(PICTURES); do \
+		echo "$$program"; $(BIN)/python $$program || exit 1; \
+	done
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
@@ -57,6 +64,7 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/python tools/readme_objects.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/start.py

@@ -29,6 +29,10 @@ IDENTITIES_AT_INFERENCE: tuple[type, ...] = (
     keras.layers.SpatialDropout2D,
     keras.layers.SpatialDropout3D,
     kerasdl.Dropout,
+    kerasdl.GaussianNoise,
+    kerasdl.SpatialDropout1D,
+    kerasdl.SpatialDropout2D,
+    kerasdl.SpatialDropout3D,
 )
 
 BATCH_NORMALIZATIONS: tuple[type, ...] = (
@@ -51,10 +55,16 @@ def drop_training_only(graph: Graph) -> list[str]:
 
     A subclass may do something else in its `call`, so only the classes themselves are dropped.
     """
-    doomed = [node for node in graph.nodes if type(node.operation) in IDENTITIES_AT_INFERENCE]
+    doomed = [node for node in graph.nodes if _is_identity(node.operation)]
     for node in doomed:
         graph.bypass(node)
     return [node.name for node in doomed]
+
+
+def _is_identity(operation: Any) -> bool:
+    if type(operation) is kerasdl.Dropout and operation.mode == "classic":
+        return False
+    return type(operation) in IDENTITIES_AT_INFERENCE
 
 
 def batch_normalizations(graph: Graph) -> list[Node]:

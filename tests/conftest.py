@@ -12,6 +12,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import keras
 import numpy as np
 import pytest
+from keras.src.backend.common import dtypes
 
 # What TensorFlow's import left is never garbage; collections need not walk it again.
 gc.collect()
@@ -67,8 +68,13 @@ def has_float64():
 
 
 @pytest.fixture
-def float64(has_float64):
-    """Let Keras build everything in float64 for the length of one test."""
+def float64(has_float64, monkeypatch):
+    """Let Keras build and compute everything in float64 for the length of one test.
+
+    Outside of TensorFlow its type promotion makes float32 of float64, in the product of a
+    Dense layer for one, whatever the policy says.
+    """
+    monkeypatch.setitem(dtypes.BIT64_TO_BIT32_DTYPE, "float64", "float64")
     before = keras.config.floatx()
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")

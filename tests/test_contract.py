@@ -176,7 +176,8 @@ def test_training_is_traced_once(entry, rng):
 
 @entries("callback")
 def test_callbacks_run_in_fit(entry, rng):
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    layers = [keras.layers.Dense(8, "elu"), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
     model.compile(kerasdl.SGD(0.01, momentum=0.9, nesterov=True), loss="mse", jit_compile=False)
     x, y = data(rng)
     history = model.fit(x, y, epochs=3, verbose=0, callbacks=[make(entry)])

@@ -5,7 +5,15 @@ from typing import Any, Literal
 
 import keras
 
-from kerasdl._checks import is_integer, is_real, require
+from kerasdl._checks import is_real, require
+from kerasdl.callbacks._monitored import (
+    require_delta,
+    require_epochs,
+    require_mode,
+    require_monitored,
+)
+
+MISSING = "Pass validation data or another name; with validation_freq=n pass start_from_epoch=n-1."
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
@@ -25,7 +33,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         patience: Number of epochs ≥ 0 without improvement that are tolerated.
         verbose: 1 prints why the training stopped, 0 is quiet.
         mode: "min", "max", or "auto" to infer it from the metric.
-        baseline: Value to beat before patience is renewed; None for none.
+        baseline: Value to beat before patience is renewed: until then the first epoch without
+            improvement after `patience` epochs stops the training. None for none.
         restore_best_weights: Put the weights of the best epoch back.
         start_from_epoch: Number of first epochs that are not looked at.
         target: Value that is good enough; None for none.
@@ -50,6 +59,8 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         performance"); Prechelt 1998, "Early Stopping - But When?".
     """
 
+    min_delta: float
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -62,7 +73,11 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         start_from_epoch: int = 0,
         target: float | None = None,
     ) -> None:
-        _require_arguments(min_delta, patience, mode, start_from_epoch, target)
+        require_delta(min_delta)
+        require_epochs(patience=patience, start_from_epoch=start_from_epoch)
+        require_mode(mode)
+        _require_number("baseline", baseline, "Pass the value to beat.")
+        _require_number("target", target, "Pass the value that is good enough.")
         super().__init__(
             monitor=monitor,
             min_delta=min_delta,
@@ -89,7 +104,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         if epoch < self.start_from_epoch:
             return
         if self.monitor not in logs:
-            self._require_seen(logs)
+            require_monitored(self.monitor, logs, self._seen, MISSING)
             return
         self._seen = True
         super().on_epoch_end(epoch, logs)
@@ -102,17 +117,10 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
         value = float((logs or {})[self.monitor])
         return self._worst() if math.isnan(value) else value
 
-    def _require_seen(self, logs: dict[str, Any]) -> None:
-        """Once seen, a value may be missing: `fit(validation_freq=n)` skips epochs."""
-        available = ", ".join(sorted(logs)) or "none"
-        require(
-            self._seen,
-            "monitor",
-            self.monitor,
-            f"one of the values in the logs ({available})",
-            "Pass validation data or another name; with validation_freq=n pass "
-            "start_from_epoch=n-1.",
-        )
+    def _set_monitor_op(self) -> None:
+        # Keras turns the sign of `min_delta`, also of one that came turned from a checkpoint.
+        self.min_delta = abs(self.min_delta)
+        super()._set_monitor_op()
 
     def _worst(self) -> float:
         return math.inf if bool(self.monitor_op(0.0, 1.0)) else -math.inf
@@ -133,38 +141,5 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             print(f"Epoch {epoch + 1}: {self.monitor} {value:g} reached the target")
 
 
-def _require_arguments(
-    min_delta: Any, patience: Any, mode: Any, start_from_epoch: Any, target: Any
-) -> None:
-    require(
-        is_real(min_delta) and min_delta >= 0,
-        "min_delta",
-        min_delta,
-        "non-negative",
-        "Pass 0.0 to count every improvement.",
-    )
-    for argument, epochs in (
-        ("patience", patience),
-        ("start_from_epoch", start_from_epoch),
-    ):
-        require(
-            is_integer(epochs) and epochs >= 0,
-            argument,
-            epochs,
-            "an integer ≥ 0",
-            "Pass a number of epochs.",
-        )
-    require(
-        mode in {"auto", "min", "max"},
-        "mode",
-        mode,
-        '"auto", "min" or "max"',
-        'Pass "max" for accuracies.',
-    )
-    require(
-        target is None or is_real(target),
-        "target",
-        target,
-        "a finite number or None",
-        "Pass the value that is good enough.",
-    )
+def _require_number(argument: str, value: Any, advice: str) -> None:
+    require(value is None or is_real(value), argument, value, "a finite number or None", advice)

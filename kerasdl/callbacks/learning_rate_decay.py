@@ -8,6 +8,7 @@ from keras import ops
 
 from kerasdl._checks import is_integer, is_real, require
 from kerasdl.callbacks._optimizer import innermost_optimizer
+from kerasdl.callbacks._rate import rate, require_number
 
 
 class LearningRateDecay(keras.callbacks.Callback):
@@ -23,6 +24,9 @@ class LearningRateDecay(keras.callbacks.Callback):
     epoch and continued with `fit(initial_epoch=...)` takes exactly the path it would have
     taken. Without `initial_epoch` a second `fit` goes on from the rate that the first one
     left.
+
+    Any schedule will do, Keras' or ours, with the epoch as its step. For a change per update
+    pass the schedule to the optimizer itself.
 
     Args:
         decay: k in (0, 1], or a schedule or function from the epoch (0, 1, ...) to η.
@@ -84,13 +88,7 @@ class LearningRateDecay(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Refuse an optimizer whose rate cannot be set."""
-        optimizer = innermost_optimizer(self.model, self)
-        if not isinstance(optimizer.learning_rate, keras.Variable):
-            raise ValueError(
-                "`learning_rate` of the optimizer must be a number when LearningRateDecay "
-                "is used. Received: learning_rate=<a schedule or function>. "
-                "Pass a float to the optimizer, or leave the callback out."
-            )
+        require_number(innermost_optimizer(self.model, self), self)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Set the rate of this epoch."""
@@ -121,5 +119,4 @@ class LearningRateDecay(keras.callbacks.Callback):
         return max(value, self.min_learning_rate)
 
     def _rate(self) -> float:
-        optimizer = innermost_optimizer(self.model, self)
-        return float(optimizer.learning_rate)
+        return rate(innermost_optimizer(self.model, self))

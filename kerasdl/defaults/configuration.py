@@ -1,46 +1,50 @@
 """The Default Configuration: a small table of choices that builds a compiled model."""
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import keras
+import numpy as np
 
 from kerasdl import initializers
+from kerasdl.defaults import _parts
+from kerasdl.defaults._blocks import hidden_layers
+from kerasdl.defaults._table import table
 from kerasdl.defaults.standardization import standardization
 from kerasdl.defaults.tasks import Task
 from kerasdl.defaults.validation import (
+    checked_labels,
     checked_shape,
     checked_task,
     require_choices,
     require_numbers,
+    require_optimizer,
+    require_parts,
     require_sizes,
 )
-from kerasdl.layers import BatchNormalization, Dropout
-from kerasdl.optimizers import Adam
 
-_INITIALIZERS: Mapping[str, Any] = MappingProxyType(
-    {
-        "he_normal": initializers.HeNormal,
-        "he_uniform": initializers.HeUniform,
-        "xavier_normal": initializers.XavierNormal,
-        "xavier_uniform": initializers.XavierUniform,
-    }
-)
-
-_S_SHAPED = frozenset(
-    {"hard_sigmoid", "hard_tanh", "sigmoid", "softsign", "sparse_sigmoid", "tanh"}
-)
+# Where a default comes from; "speed" was measured.
+_N0, _N1, _N4, _SPEED = ({"source": source} for source in ("N0", "N1", "N4", "speed"))
 
 
 @dataclass(frozen=True)
 class DefaultConfiguration:
     """The choices that the notes recommend to start from.
 
-        vectors   [Dense → BN → ELU] × units                       → Dropout → Dense
-        images    [Conv 3×3 → BN → ELU → MaxPool 2×2] × filters
-                  → GlobalAveragePooling                           → Dropout → Dense
+        vectors    (features,)
+            [Dense → BN → ELU] × units                         → Dropout → Dense
+        sequences  (time, features)
+            [Conv 3 → BN → ELU → MaxPool 2] × filters
+            → GlobalAveragePooling                             → Dropout → Dense
+        images     (height, width, channels)
+            [Conv 3×3 → BN → ELU → MaxPool 2×2] × filters
+            → GlobalAveragePooling                             → Dropout → Dense
+
+    What the inputs are is told by the number of axes of one sample. The notes have no
+    sequences: theirs is the block of images along time. All steps of a batch count, so pad
+    sequences only as far as the task allows.
 
     Batch normalization stands before the activation, and after it for the s-shaped ones
     (sigmoid, tanh, softsign; N0). A layer directly before it has no bias, because μ_B would
@@ -49,14 +53,19 @@ class DefaultConfiguration:
     the head's own activation.
 
     Start with it as it is. If the training loss stays high, widen `units` or `filters`; if
-    the gap to the validation loss grows, raise `l2` first.
+    the gap to the validation loss grows, raise `l2` first. `print` shows every field beside
+    its default and its source; `get_config` has what `json.dump` can store.
 
     Args:
-        initialization: `"he_normal"`, `"he_uniform"`, `"xavier_normal"`,
-            `"xavier_uniform"`, or `"auto"`, which follows the activation.
-            Default `"he_normal"`.
-        activation: Name of a Keras activation. Default `"elu"`.
+        initialization: Of the hidden kernels: the name of an initializer of kerasdl or of
+            Keras, an initializer, or `"auto"`, which follows the activation. A name that
+            both have is kerasdl's. An object is copied for every layer, its integer seed
+            counted up. Default `"he_normal"`.
+        activation: Name of a Keras activation, function or activation layer, which is
+            copied. Default `"elu"`.
         normalization: Whether there is batch normalization. Default True.
+        normalization_placement: `"before"` or `"after"` the activation, or `"auto"`: after
+            an s-shaped one, else before it. Default `"auto"`.
         statistics: `"moving"` or `"population"`, see `BatchNormalization`.
             Default `"moving"`.
         dropout: Share of units to drop, in [0, 1). Typical values are 0.2 to 0.5, N0 has
@@ -64,9 +73,15 @@ class DefaultConfiguration:
         dropout_placement: `"after_last_batch_normalization"`, or `"every_block"` for a
             dropout at the end of each. Default `"after_last_batch_normalization"`.
         l2: Strength λ of λΣθ² on all kernels. Typical values are 0 to 1e-3. Default 0.0.
-        learning_rate: Of Adam. Typical values are 1e-4 to 1e-2. Default 1e-3.
+        regularizer: Another penalty on all kernels, in place of `l2`: a regularizer or
+            Keras' name of one. Default None.
+        optimizer: Name of an optimizer of kerasdl or of Keras, or an optimizer, which is
+            copied and brings its own learning rate. A name that both have is kerasdl's.
+            Default `"adam"`.
+        learning_rate: Of the named optimizer: a number or a `LearningRateSchedule`. Typical
+            values are 1e-4 to 1e-2 for Adam. Default 1e-3, no schedule.
         units: Widths of the hidden layers for vectors. Default (128, 64).
-        filters: Channels of the blocks for images. Default (32, 64).
+        filters: Channels of the blocks for sequences and images. Default (32, 64).
         steps_per_execution: Batches that one call of the compiled step takes; callbacks see
             the last of them. 16 halve the time of small models; 1 shows every batch, and
             is what PyTorch gets. Default 16.
@@ -78,6 +93,9 @@ class DefaultConfiguration:
 
     >>> DefaultConfiguration(units=(64,)).build((20,), 3).output_shape
     (None, 3)
+    >>> configuration = DefaultConfiguration(optimizer="sgd", learning_rate=0.1)
+    >>> DefaultConfiguration.from_config(configuration.get_config()) == configuration
+    True
 
     References:
         N1 (default configuration), N0 (guidelines for batch norm and dropout), N4 (design);
@@ -86,24 +104,40 @@ class DefaultConfiguration:
         Shift", 2019.
     """
 
-    initialization: str = "he_normal"
-    activation: str = "elu"
-    normalization: bool = True
-    statistics: str = "moving"
-    dropout: float = 0.5
-    dropout_placement: str = "after_last_batch_normalization"
-    l2: float = 0.0
-    learning_rate: float = 1e-3
-    units: tuple[int, ...] = (128, 64)
-    filters: tuple[int, ...] = (32, 64)
-    steps_per_execution: int = 16
+    initialization: str | keras.initializers.Initializer = field(default="he_normal", metadata=_N1)
+    activation: Any = field(default="elu", metadata=_N1)
+    normalization: bool = field(default=True, metadata=_N1)
+    normalization_placement: str = field(default="auto", metadata=_N0)
+    statistics: str = field(default="moving", metadata=_N1)
+    dropout: float = field(default=0.5, metadata=_N1)
+    dropout_placement: str = field(default="after_last_batch_normalization", metadata=_N0)
+    l2: float = field(default=0.0, metadata=_N4)
+    regularizer: Any = field(default=None, metadata=_N4)
+    optimizer: str | keras.optimizers.Optimizer = field(default="adam", metadata=_N1)
+    learning_rate: Any = field(default=1e-3, metadata=_N1)
+    units: tuple[int, ...] = field(default=(128, 64), metadata=_N4)
+    filters: tuple[int, ...] = field(default=(32, 64), metadata=_N4)
+    steps_per_execution: int = field(default=16, metadata=_SPEED)
 
     def __post_init__(self) -> None:
-        require_choices(self, initialization=(*_INITIALIZERS, "auto"))
+        require_choices(self)
         require_numbers(self)
-        for field in ("units", "filters"):
-            require_sizes(field, getattr(self, field))
-            object.__setattr__(self, field, tuple(getattr(self, field)))
+        require_parts(self)
+        require_optimizer(self, default_rate=type(self).learning_rate)
+        for name in ("units", "filters"):
+            require_sizes(name, getattr(self, name))
+        for each in dataclasses.fields(self):
+            object.__setattr__(self, each.name, _pure(getattr(self, each.name)))
+
+    def __str__(self) -> str:
+        """The fields as a table: value, default, source.
+
+        Example:
+
+        >>> print(str(DefaultConfiguration()).splitlines()[0].split())
+        ['|', 'field', '|', 'value', '|', 'default', '|', 'source', '|']
+        """
+        return table(self)
 
     def build(
         self,
@@ -125,77 +159,117 @@ class DefaultConfiguration:
         inputs = x = keras.Input(shape, name="input")
         if adapt_to is not None:
             x = standardization(adapt_to, shape)(x)
-        x = self._body(x)
+        x = hidden_layers(self, x)
         model = keras.Model(inputs, self._head(x, kind, outputs), name=name)
         model.compile(
-            Adam(self.learning_rate),
+            _parts.optimizer(self.optimizer, self.learning_rate),
             loss=kind.loss(),
             metrics=[kind.metric()],
             steps_per_execution=self._steps_per_execution(),
         )
         return model
 
+    def build_for(
+        self, X: Any, y: Any, task: str = "multiclass", adapt: bool = False, **fields: Any
+    ) -> keras.Model:
+        """Return a new compiled model for these data, as Keras' scikit-learn wrappers ask.
+
+        Give the wrapper this method as its `model`, and fields as `model_kwargs`, which
+        `GridSearchCV` can search: `{"net__model_kwargs": [{"l2": 0.0}, {"l2": 1e-4}]}` for
+        the pipeline below. `SKLearnRegressor` needs `{"task": "regression"}` there. Arguments
+        of `fit` go through the outer `fit` or `cross_val_score`, because copies of a wrapper
+        forget its `fit_kwargs`.
+
+        Args:
+            X: Inputs of the shape (samples, *input_shape).
+            y: Targets. With `task="multiclass"` integer labels, or one column per class with
+                a 1 in each row, which is how `SKLearnClassifier` passes labels of any kind.
+            task: As in `default_model`. Default `"multiclass"`.
+            adapt: Whether to put the standardization of `X` into the model. Default False.
+            **fields: Fields that shall differ from those of this configuration.
+
+        Raises:
+            ValueError: An argument is out of its set.
+            TypeError: `fields` holds a name that there is not.
+
+        Example:
+
+        >>> from keras.wrappers import SKLearnClassifier
+        >>> from sklearn.model_selection import cross_val_score
+        >>> from sklearn.pipeline import Pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> keras.config.disable_interactive_logging()
+        >>> x = np.random.default_rng(0).normal(5.0, 3.0, size=(400, 2))
+        >>> y = np.where(x[:, 0] > x[:, 1], "left", "right")
+        >>> net = SKLearnClassifier(DefaultConfiguration().build_for, model_kwargs={"units": (8,)})
+        >>> pipeline = Pipeline([("scale", StandardScaler()), ("net", net)])
+        >>> fit = {"net__epochs": 20, "net__verbose": 0}
+        >>> scores = cross_val_score(pipeline, x, y, cv=2, params=fit)
+        >>> bool(scores.mean() > 0.8)
+        True
+        >>> keras.config.enable_interactive_logging()
+
+        References: N0 (recipe: tune).
+        """
+        inputs = np.asarray(X)
+        task, outputs = checked_labels(np.asarray(y), task)
+        configuration = dataclasses.replace(self, **fields)
+        adapt_to = inputs if adapt else None
+        return configuration.build(inputs.shape[1:], outputs, task=task, adapt_to=adapt_to)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the fields as plain data that JSON can hold.
+
+        Example:
+
+        >>> import json
+        >>> json.loads(json.dumps(DefaultConfiguration().get_config()))["units"]
+        [128, 64]
+        """
+        return {
+            each.name: _serialized(getattr(self, each.name)) for each in dataclasses.fields(self)
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Return the configuration that `get_config` was called on."""
+        return cls(
+            **{
+                name: keras.saving.deserialize_keras_object(value)
+                if isinstance(value, Mapping)
+                else value
+                for name, value in config.items()
+            }
+        )
+
     def _steps_per_execution(self) -> int:
         # Keras compiles no step on PyTorch and takes only one batch at a time there.
         return 1 if keras.backend.backend() == "torch" else self.steps_per_execution
-
-    def _body(self, x: Any) -> Any:
-        image = len(x.shape) == 4
-        block = self._image_block if image else self._vector_block
-        *others, last = self.filters if image else self.units
-        for size in others:
-            x = self._dropped(block(x, size), when=self.dropout_placement == "every_block")
-        x = block(x, last)
-        if image:
-            x = keras.layers.GlobalAveragePooling2D()(x)
-        return self._dropped(x, when=True)
-
-    def _dropped(self, x: Any, when: bool) -> Any:
-        return Dropout(self.dropout)(x) if self.dropout and when else x
-
-    def _vector_block(self, x: Any, units: int) -> Any:
-        return self._activated(keras.layers.Dense(units, **self._weights()), x)
-
-    def _image_block(self, x: Any, filters: int) -> Any:
-        layer = keras.layers.Conv2D(filters, 3, padding="same", **self._weights())
-        x = self._activated(layer, x)
-        if any(size == 1 for size in x.shape[1:3]):
-            return x
-        return keras.layers.MaxPooling2D(2)(x)
-
-    def _activated(self, layer: keras.layers.Layer, x: Any) -> Any:
-        steps = [layer, keras.layers.Activation(self.activation)]
-        if self.normalization:
-            position = 2 if self.activation in _S_SHAPED else 1
-            steps.insert(position, BatchNormalization(statistics=self.statistics))
-        for step in steps:
-            x = step(x)
-        return x
-
-    def _weights(self) -> dict[str, Any]:
-        return {
-            "use_bias": not self.normalization or self.activation in _S_SHAPED,
-            "kernel_initializer": self._initializer(),
-            "kernel_regularizer": self._penalty(),
-        }
-
-    def _initializer(self) -> keras.initializers.Initializer:
-        if self.initialization == "auto":
-            return initializers.initializer_for(self.activation)
-        return _INITIALIZERS[self.initialization]()
-
-    def _penalty(self) -> keras.regularizers.Regularizer | None:
-        return keras.regularizers.L2(self.l2) if self.l2 else None
 
     def _head(self, x: Any, task: Task, outputs: int) -> Any:
         return keras.layers.Dense(
             outputs,
             activation=task.activation,
-            kernel_initializer=initializers.initializer_for(task.activation),
-            kernel_regularizer=self._penalty(),
+            kernel_initializer=initializers.initializer_for(task.activation, table="N0"),
+            kernel_regularizer=_parts.regularizer(self.regularizer, self.l2),
             dtype=_at_least_float32(),
             name="output",
         )(x)
+
+
+def _pure(value: Any) -> Any:
+    """NumPy's numbers as Python's, sequences as tuples."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_pure, value))
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _serialized(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    return keras.saving.serialize_keras_object(value)
 
 
 def _at_least_float32() -> str | None:

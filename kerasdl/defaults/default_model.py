@@ -23,10 +23,12 @@ def default_model(
     inputs matter as much as everything inside: pass the training inputs as `adapt_to`.
 
     Args:
-        input_shape: Shape of one sample: (features,) or (height, width, channels).
+        input_shape: Shape of one sample: (features,) of a vector, (time, features) of a
+            sequence or (height, width, channels) of an image. All but the last may be None.
         outputs: Number of classes, labels or values to predict. Default 1.
-        task: `"multiclass"` (integer labels), `"binary"` (labels 0 and 1), `"multilabel"`
-            (0 and 1 per label) or `"regression"`. Default `"multiclass"`.
+        task: `"multiclass"` (integer labels), `"categorical"` (the same, one column per
+            class), `"binary"` (labels 0 and 1), `"multilabel"` (0 and 1 per label) or
+            `"regression"`. Default `"multiclass"`.
         adapt_to: Training inputs (samples, *input_shape), to put their standardization into
             the model. Default None.
         name: Name of the model. Default None.

@@ -46,6 +46,14 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             advice="Pass the number of classes, or task='binary' for two classes.",
             fewest=2,
         ),
+        "categorical": Task(
+            activation="softmax",
+            loss=losses.CategoricalCrossentropy,
+            metric=_named(metrics.CategoricalAccuracy, "accuracy"),
+            allowed="an integer of 2 or more with task='categorical'",
+            advice="Pass the number of classes, one column of the labels each.",
+            fewest=2,
+        ),
         "binary": Task(
             activation="sigmoid",
             loss=losses.BinaryCrossentropy,

@@ -1,13 +1,13 @@
 """What the normal initializers share: a normal that is whole unless it is asked to be cut."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-import keras
-
 from kerasdl._checks import require
+from kerasdl.initializers.scaling import Scaling
 
 
-class NormalScaling(keras.initializers.VarianceScaling):
+class NormalScaling(Scaling):
     """W ~ N(0, scale / n), n the fan-in or the mean of fan-in and fan-out.
 
     With `truncated=True` the normal is cut at two of its own standard deviations and widened
@@ -20,6 +20,8 @@ class NormalScaling(keras.initializers.VarianceScaling):
         mode: Literal["fan_in", "fan_avg"],
         seed: Any = None,
         truncated: bool = False,
+        input_axes: Sequence[int] | None = None,
+        output_axes: Sequence[int] | None = None,
     ) -> None:
         require(
             isinstance(truncated, bool),
@@ -30,8 +32,8 @@ class NormalScaling(keras.initializers.VarianceScaling):
         )
         self.truncated = truncated
         distribution = "truncated_normal" if truncated else "untruncated_normal"
-        super().__init__(scale=scale, mode=mode, distribution=distribution, seed=seed)
+        super().__init__(scale, mode, distribution, seed, input_axes, output_axes)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor arguments of the subclasses."""
-        return {"seed": super().get_config()["seed"], "truncated": self.truncated}
+        """Return the constructor arguments that the subclasses have in common."""
+        return {**super().get_config(), "truncated": self.truncated}

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from kerasdl._checks import is_integer, require
+from kerasdl.layers._batches import batches
 from kerasdl.layers.batch_normalization import BatchNormalization
 
 
@@ -93,7 +94,7 @@ def estimate_population_statistics(
         _require_count("max_batches", max_batches, "Pass None to use all batches.")
     layers = _population_layers(model)
     seen = [_Moments() for _ in layers]
-    used = _observe(model, layers, seen, itertools.islice(_batches(x, batch_size), max_batches))
+    used = _observe(model, layers, seen, itertools.islice(_whole(x, batch_size), max_batches))
     require(
         used > 0,
         "x",
@@ -148,45 +149,14 @@ def _population_layers(model: keras.layers.Layer) -> list[BatchNormalization]:
     return list(found.values())
 
 
-def _batches(x: Any, batch_size: int) -> Iterator[Any]:
+def _whole(x: Any, batch_size: int) -> Iterator[Any]:
     """Yield the inputs of each mini-batch that has the size of the first one."""
     whole: int | None = None
-    for batch in _all_batches(x, batch_size):
+    for batch in batches(x, batch_size):
         rows = int(keras.tree.flatten(batch)[0].shape[0])
         whole = rows if whole is None else whole
         if rows >= whole:
             yield batch
-
-
-def _all_batches(x: Any, batch_size: int) -> Iterator[Any]:
-    leaves = keras.tree.flatten(x)
-    if leaves and all(hasattr(leaf, "shape") for leaf in leaves):
-        lengths = {int(leaf.shape[0]) for leaf in leaves}
-        require(
-            len(lengths) == 1,
-            "x",
-            [tuple(leaf.shape) for leaf in leaves],
-            "arrays with the same number of samples",
-            "Pass one array per input; pass `iter(batches)` for a list of batches.",
-        )
-        for start in range(0, lengths.pop(), batch_size):
-            yield _rows(x, start, start + batch_size)
-        return
-    if isinstance(x, keras.utils.PyDataset):
-        x = map(x.__getitem__, range(len(x)))
-    require(
-        isinstance(x, Iterable) and not isinstance(x, (list, tuple, dict, str)),
-        "x",
-        x,
-        "arrays or an iterable of batches",
-        "Pass NumPy arrays, a dataset or a generator.",
-    )
-    for batch in x:
-        yield batch[0] if isinstance(batch, tuple) else batch
-
-
-def _rows(x: Any, start: int, stop: int) -> Any:
-    return keras.tree.map_structure(lambda array: array[start:stop], x)
 
 
 def _float64(tensor: Any) -> Any:

@@ -5,9 +5,15 @@
     L1L2  Ω(θ) = λ₁ Σ |θ| + λ₂ Σ θ²
 
 There is no factor ½ in L2: N0's decay form θ ← (1 − ηλ)θ − ηg needs `L2(λ / 2)` under plain
-gradient descent, and is not an L2 penalty at all under an adaptive optimizer (use
-`weight_decay` there). Typical λ lie between 1e-5 and 1e-2. The penalty covers every weight
-it is attached to, so attach it to kernels and leave biases and batch normalization alone.
+gradient descent. Typical λ lie between 1e-5 and 1e-2. The penalty covers every weight it is
+attached to, so attach it to kernels and leave biases and batch normalization alone.
+
+Under an adaptive optimizer the decay form is no penalty at all: there the penalty's gradient is
+divided by √v like any other, and weights with large gradients hardly decay. The decoupled decay
+θ ← (1 − ηλ)θ is an argument of every optimizer, `weight_decay`, with
+`weight_decay_multipliers` to choose the weights:
+
+    kerasdl.Adam(1e-3, weight_decay=1e-4, weight_decay_multipliers={"*/bias": 0.0})
 
 Example:
 
@@ -18,7 +24,7 @@ Example:
 References:
     N0, N1, N4 (weight regularization); Krogh & Hertz, "A Simple Weight Decay Can Improve
     Generalization", 1991; Tibshirani, "Regression Shrinkage and Selection via the Lasso",
-    1996.
+    1996; Loshchilov & Hutter, "Decoupled Weight Decay Regularization", 2019.
 """
 
 from keras.regularizers import L1, L1L2, L2

@@ -9,8 +9,8 @@ import kerasdl
 from kerasdl.catalog import CATALOG
 
 SUBMODULES = {
-    "callbacks", "clipping", "defaults", "initializers", "layers", "optimizers", "regularizers",
-    "schedules", "second_order",
+    "callbacks", "clipping", "defaults", "initializers", "layers", "optimizers", "plots",
+    "regularizers", "schedules", "second_order",
 }  # fmt: skip
 HEAVY = {"scipy", "onnx", "tf2onnx", "onnxruntime", "matplotlib", "sklearn", "rich", "typer"}
 

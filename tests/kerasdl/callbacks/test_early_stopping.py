@@ -52,6 +52,11 @@ def play(callback, values, name="val_loss"):
         ({"patience": 2}, [NAN, NAN, NAN, 1], 3, 0),
         ({"patience": 3}, [5, NAN, 4, NAN, NAN, NAN, 1], 6, 2),
         ({"mode": "max", "patience": 2}, [NAN, 1, 3, 2, 2], 5, 2),
+        ({"patience": 2, "baseline": 1.5}, [3, 2, 1.8, 1.9, 1.7], 4, 2),
+        ({"patience": 2, "baseline": 1.5}, [3, 1, 1, 1, 0.5], 4, 1),
+        ({"patience": 2, "baseline": 1.5, "min_delta": 0.2}, [3, 1.4, 1.25, 1.0], 3, 1),
+        ({"patience": 1, "mode": "max", "min_delta": 0.5}, [1, 1.4, 9], 2, 0),
+        ({"patience": 0}, [3, 2, 2, 1], 3, 1),
         ({"patience": 9, "target": 2.5}, [3, 2.5, 1], 2, 1),
         ({"patience": 9, "target": 5}, [3, 2], 1, 0),
         ({"patience": 9, "target": 0.9, "mode": "max"}, [0.5, 0.95, 1], 2, 1),
@@ -107,6 +112,37 @@ def test_epochs_without_validation_are_skipped():
     assert play(callback, [None, 3, None, 2, None, 4, None]) == (6, 3)
 
 
+def test_unknown_metrics_need_a_mode():
+    with pytest.raises(ValueError, match="monitor=val_made_up, but Keras isn't able"):
+        play(EarlyStopping("val_made_up"), [1.0], "val_made_up")
+    assert play(EarlyStopping("val_made_up", mode="max"), [1.0, 2.0, 1.0], "val_made_up") == (3, 1)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_taken_up_again(cut, mode):
+    """A new one with the plain data of the old one goes on as the old one would have."""
+    arguments = {"patience": 3, "min_delta": 0.5, "mode": mode, "baseline": 9.0}
+    values = [3, 2, 1.6, 1.8, 1.7, 1.0]
+    values = values if mode == "min" else [12 - value for value in values]
+    whole, first, second = (EarlyStopping(**arguments) for _ in range(3))
+    expected = play(whole, values)
+    model = Recorder()
+    for callback, epochs in ((first, range(cut)), (second, range(cut, expected[0]))):
+        callback.set_model(model)
+        callback.on_train_begin()
+        if callback is second:
+            plain = (bool, int, float, str, list, type(None))
+            vars(second).update({k: v for k, v in vars(first).items() if isinstance(v, plain)})
+        for epoch in epochs:
+            assert not model.stop_training
+            model.epoch = epoch
+            callback.on_epoch_end(epoch, {"val_loss": values[epoch]})
+    assert model.stop_training
+    second.on_train_end()
+    assert model.epoch == expected[1]
+
+
 def test_in_fit():
     x = np.random.default_rng(0).normal(size=(16, 2))
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -149,6 +185,7 @@ def test_verbose(capsys):
         ("start_from_epoch", -1, "an integer ≥ 0"),
         ("mode", "best", '"auto", "min" or "max"'),
         ("target", NAN, "a finite number or None"),
+        ("baseline", NAN, "a finite number or None"),
     ],
 )
 def test_rejected_arguments(argument, value, allowed):

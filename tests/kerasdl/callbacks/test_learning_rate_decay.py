@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from kerasdl.callbacks import LearningRateDecay
+from kerasdl.catalog import CATALOG
 from kerasdl.optimizers import SGD, Adam
 
 # JAX has a rate in float32.
@@ -46,6 +47,23 @@ def test_rates(arguments, expected):
 def test_schedule():
     schedule = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 0.5)
     assert rates(LearningRateDecay(schedule), 3) == [1.0, 0.5, 0.25]
+
+
+SCHEDULES = [entry for entry in CATALOG if entry.kind == "schedule"]
+
+
+@pytest.mark.parametrize("entry", SCHEDULES, ids=lambda entry: entry.name)
+def test_every_schedule(entry):
+    schedule = entry.object(**entry.arguments)
+    expected = [float(keras.ops.convert_to_numpy(schedule(epoch))) for epoch in range(6)]
+    assert len(set(expected)) > 1
+    callback, model, found = LearningRateDecay(schedule), make_model(SGD(0.5)), []
+    callback.set_model(model)
+    callback.on_train_begin()
+    for epoch in range(6):
+        callback.on_epoch_begin(epoch)
+        found.append(float(model.optimizer.learning_rate))
+    assert found == pytest.approx(expected, RTOL or 1e-15, abs=0.0)
 
 
 def test_default_is_the_notes():

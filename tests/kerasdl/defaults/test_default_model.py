@@ -1,5 +1,7 @@
 """Every task learns, is saved, and is refused with a reason."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ TINY = {"units": (16,), "filters": (4, 8), "learning_rate": 1e-2, "dropout": 0.1
 
 def data(task, shape, rng):
     x = rng.normal(size=(64, *shape)).astype("float32")
-    score = x.reshape(64, -1)[:, :3] if len(shape) == 1 else x.mean((1, 2))
+    score = x.reshape(64, -1, shape[-1]).mean(1)[:, :3]
     labels = {
         "multiclass": score.argmax(-1),
+        "categorical": np.eye(3)[score.argmax(-1)],
         "binary": score[:, :1] > 0,
         "multilabel": score > 0,
         "regression": score * 2 + 1,
@@ -25,18 +28,25 @@ def data(task, shape, rng):
     return x, np.asarray(labels[task], "float32")
 
 
-OUTPUTS = {"multiclass": 3, "binary": 1, "multilabel": 3, "regression": 3}
+OUTPUTS = {"multiclass": 3, "categorical": 3, "binary": 1, "multilabel": 3, "regression": 3}
 LOSSES = {
     "multiclass": ("softmax", "SparseCategoricalCrossentropy", "accuracy"),
+    "categorical": ("softmax", "CategoricalCrossentropy", "accuracy"),
     "binary": ("sigmoid", "BinaryCrossentropy", "accuracy"),
     "multilabel": ("sigmoid", "BinaryCrossentropy", "accuracy"),
     "regression": ("linear", "MeanSquaredError", "mae"),
 }
 
 
-@pytest.mark.parametrize("shape", [(6,), (8, 8, 3)])
-@pytest.mark.parametrize("task", OUTPUTS)
-def test_learns(task, shape, rng):
+@pytest.mark.parametrize(
+    ("shape", "task"),
+    [
+        *itertools.product([(6,)], OUTPUTS),
+        *itertools.product([(8, 8, 3)], ("multiclass", "binary", "multilabel", "regression")),
+        ((10, 3), "multiclass"),
+    ],
+)
+def test_learns(shape, task, rng):
     x, y = data(task, shape, rng)
     model = default_model(shape, OUTPUTS[task], task, adapt_to=x, **TINY)
     activation, loss, metric = LOSSES[task]
@@ -55,7 +65,7 @@ def test_digits(rng):
     assert model.evaluate(x[test], y[test], verbose=0, return_dict=True)["accuracy"] > 0.9
 
 
-@pytest.mark.parametrize("shape", [(6,), (8, 8, 3)])
+@pytest.mark.parametrize("shape", [(6,), (10, 3), (8, 8, 3)])
 def test_saved_and_loaded_predictions_are_equal(shape, rng, tmp_path):
     x, y = data("multiclass", shape, rng)
     model = default_model(shape, 3, adapt_to=x, l2=1e-4, statistics="population", **TINY)
@@ -71,6 +81,13 @@ def test_standardization_is_inside(rng):
     model = default_model((4,), task="regression", adapt_to=x, **TINY)
     inner = keras.Model(model.input, model.layers[1].output)
     np.testing.assert_allclose(inner(x), (x - x.mean(0)) / x.std(0), atol=1e-4)
+
+
+def test_open_sequences_are_standardized_per_feature(rng):
+    x = rng.normal([3.0, -5.0], [2.0, 0.5], size=(40, 6, 2))
+    model = default_model((None, 2), task="regression", adapt_to=x, **TINY)
+    inner = keras.Model(model.input, model.layers[1].output)
+    np.testing.assert_allclose(inner(x), (x - x.mean((0, 1))) / x.std((0, 1)), atol=1e-4)
 
 
 def test_constant_features_stay_small(rng):
@@ -90,12 +107,13 @@ def refused(text, *args, error=ValueError, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "shape", [(), (4, 4), 5, None, (0,), (None,), (4, 4, None), (8, 0, 1), "ab"]
+    "shape",
+    [(), (4, None), (0, 4), 5, None, (0,), (None,), (4, 4, None), (8, 0, 1), (2, 2, 2, 2), "ab"],
 )
 def test_shapes(shape):
     refused(
-        "`input_shape` must be (features,) or (height, width, channels) of one sample, "
-        f"without the batch. Received: input_shape={shape!r}. Reshape other data; grey "
+        "`input_shape` must be (features,), (time, features) or (height, width, channels) of "
+        f"one sample, without the batch. Received: input_shape={shape!r}. Reshape other data; grey "
         "images need a channel axis of size 1.",
         shape,
         3,
@@ -107,6 +125,8 @@ def test_shapes(shape):
     [
         ("multiclass", 1, "an integer of 2 or more with task='multiclass'",
          "Pass the number of classes, or task='binary' for two classes."),
+        ("categorical", 1, "an integer of 2 or more with task='categorical'",
+         "Pass the number of classes, one column of the labels each."),
         ("binary", 2, "1 with task='binary'",
          "One output is the probability of class 1."),
         ("multilabel", 0, "a positive integer with task='multilabel'",
@@ -122,7 +142,7 @@ def test_outputs(task, outputs, allowed, advice):
 
 def test_task():
     refused(
-        "`task` must be one of 'multiclass', 'binary', 'multilabel', 'regression'. "
+        "`task` must be one of 'multiclass', 'categorical', 'binary', 'multilabel', 'regression'. "
         "Received: task='ranking'. Use 'multiclass' for one label out of several.",
         (4,),
         task="ranking",

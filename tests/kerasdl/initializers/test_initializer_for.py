@@ -66,7 +66,44 @@ def test_unknown_activation():
     assert text.startswith("`activation` must be None or one of: celu, elu, gelu, hard_s")
     assert text.endswith(
         "tanh. Received: activation='step'. "
-        "For another activation choose an initializer class by hand."
+        "For another activation use `VariancePreserving`, or choose an initializer by hand."
+    )
+
+
+ROWS = ["relu", "elu", "sigmoid", "hard_sigmoid", "tanh", "softmax", "linear", None]
+VARIANCES = {  # in units of 2 / (fan_in + fan_out), or "he": 2 / fan_in
+    "N0": ["he", "he", 1, 1, 1, 1, 1, 1],
+    "glorot": ["he", "he", 16, 16, 1, 1, 1, 1],
+    "N1": [2, 2, 1, 1, 16, 1, 1, 1],
+}
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform"])
+@pytest.mark.parametrize("table", VARIANCES)
+def test_tables(table, distribution):
+    for activation, variance in zip(ROWS, VARIANCES[table], strict=True):
+        initializer = initializer_for(activation, distribution, seed=3, table=table)
+        expected = 2 / 400 if variance == "he" else variance * 2 / 600
+        drawn = np.asarray(initializer((400, 200)), "float64").std()
+        assert abs(drawn / np.sqrt(expected) - 1) < 0.02, (activation, drawn)
+
+
+def test_glorot_is_the_default():
+    assert initializer_for("sigmoid").gain == initializer_for("sigmoid", table="glorot").gain == 4
+
+
+@pytest.mark.parametrize("table", VARIANCES)
+def test_every_table_has_lecun_for_selu(table):
+    assert type(initializer_for("selu", table=table)) is keras.initializers.LecunNormal
+
+
+@pytest.mark.parametrize("table", ["n1", None, ["N1"]])
+def test_unknown_table(table):
+    with pytest.raises(ValueError, match="table") as error:
+        initializer_for("relu", table=table)
+    assert str(error.value) == (
+        f"`table` must be 'glorot', 'N0' or 'N1'. Received: table={table!r}. "
+        "'glorot' is the default; the tables differ in where they put a factor."
     )
 
 

@@ -1,7 +1,9 @@
 """Batch normalization against float64 NumPy, step by step."""
 
+import contextlib
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import keras
@@ -12,6 +14,7 @@ from keras.ops import convert_to_numpy
 import kerasdl
 from kerasdl.layers import BatchNormalization
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* trains on a mini-batch:UserWarning")
 ε, d = 1e-3, 0.9
 # Keras' own layer computes in float32 outside of TensorFlow.
 DIGITS = 1e-12 if keras.backend.backend() == "tensorflow" else 1e-4
@@ -165,6 +168,54 @@ def test_one_value_error():
         "statistics='moving'."
     ) in str(error.value)
     BatchNormalization()(np.ones((1, 3), "float32"), training=True)
+
+
+ONE = (
+    "`bn` trains on a mini-batch with one value per channel, which has no variance: its output "
+    "does not depend on the input. Use larger batches."
+)
+FEW = (
+    "`bn` trains on a mini-batch of {} samples, whose statistics are noisy. Use 8 or more, "
+    "better 32, or another normalization."
+)
+
+
+@contextlib.contextmanager
+def saying(text):
+    """What is said inside is this one warning, or none."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    assert {str(each.message) for each in said} == ({text} if text else set())
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [((1, 3), ONE), ((1, 1, 1, 3), ONE), ((1, 4, 4, 3), FEW.format(1)), ((7, 3), FEW.format(7)),
+     ((2, 9, 3), FEW.format(2)), ((8, 3), None), ((8, 2, 3), None)],
+)  # fmt: skip
+def test_small_mini_batches_are_said(shape, text):
+    x = np.ones(shape, "float32")
+    for statistics in ("moving", "population"):
+        layer = BatchNormalization(statistics=statistics, name="bn")
+        frozen = BatchNormalization(statistics=statistics, trainable=False)
+        with saying(None):
+            layer(x, training=False)
+            frozen(x, training=True)
+        if text != ONE or statistics == "moving":
+            with saying(text):
+                layer(x, training=True)
+
+
+@pytest.mark.parametrize("size", [1, 4, 8])
+def test_small_mini_batches_are_said_by_fit(size, rng):
+    layer = BatchNormalization(name="bn")
+    model = keras.Sequential([keras.Input((3,)), layer])
+    model.compile("sgd", loss="mse", jit_compile=False)
+    x = rng.normal(size=(16, 3))
+    with saying({1: ONE, 4: FEW.format(4), 8: None}[size]):
+        model.fit(x, x, batch_size=size, verbose=0)
+        model.evaluate(x, x, batch_size=1, verbose=0)
 
 
 REPLICAS = """
