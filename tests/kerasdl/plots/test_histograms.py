@@ -51,8 +51,19 @@ def test_weights(model):
         np.testing.assert_allclose(heights, expected / expected.max(), atol=1e-12)
     # Biases, all zero, are lines.
     assert [list(line.get_xdata()) for line in ax.lines] == [[0.0, 0.0]] * 3
-    tops = [line.get_ydata()[0] for line in ax.lines]
-    assert tops == sorted(tops, reverse=True)
+    # The names stand at their rows.
+    ticks = ax.get_yticks()
+    baselines = [patch.get_data().baseline for patch in ax.patches]
+    np.testing.assert_allclose(baselines, ticks[::2] - 0.4)
+    np.testing.assert_allclose([line.get_ydata()[0] for line in ax.lines], ticks[1::2] - 0.4)
+    assert list(ticks) == sorted(ticks, reverse=True)
+
+
+def test_only_what_is_trained_counts_as_weight():
+    frozen = keras.layers.Dense(3, trainable=False, name="frozen")
+    normalization = keras.layers.BatchNormalization(name="bn")
+    ax = plot_weights(keras.Sequential([keras.Input((2,)), frozen, normalization]))
+    assert [name for name, _ in rows(ax)] == ["bn/gamma", "bn/beta"]
 
 
 def test_weights_of_one_layer_and_of_none(model):
