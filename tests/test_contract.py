@@ -95,31 +95,24 @@ def test_own_classes_are_registered(entry):
 
 
 @entries(*sorted(SERIALIZED))
-def test_saved_models_are_the_same(entry, rng, tmp_path):
+def test_a_loaded_model_is_the_saved_one_and_goes_on_as_it(entry, rng, tmp_path):
     model = model_with(entry)
     x, y = data(rng)
     model.fit(x, y, batch_size=8, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(model.predict(x, verbose=0), loaded.predict(x, verbose=0))
-    pairs = [*zip(model.weights, loaded.weights, strict=True)]
-    pairs += zip(model.optimizer.variables, loaded.optimizer.variables, strict=True)
-    for old, new in pairs:
-        assert old.dtype == new.dtype
-        np.testing.assert_array_equal(old.numpy(), new.numpy())
-
-
-@entries(*sorted(SERIALIZED))
-def test_a_loaded_model_goes_on_as_the_saved_one(entry, rng, tmp_path):
-    model = model_with(entry)
-    x, y = data(rng)
-    model.fit(x, y, batch_size=8, verbose=0)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(model.weights, loaded.weights)
+    assert_same(model.optimizer.variables, loaded.optimizer.variables)
     for each in (model, loaded):
         keras.utils.set_random_seed(1)
         each.fit(x, y, batch_size=8, shuffle=False, epochs=2, verbose=0)
-    for old, new in zip(model.weights, loaded.weights, strict=True):
+    assert_same(model.weights, loaded.weights)
+
+
+def assert_same(variables, others):
+    for old, new in zip(variables, others, strict=True):
+        assert old.dtype == new.dtype
         np.testing.assert_array_equal(old.numpy(), new.numpy())
 
 

@@ -14,15 +14,17 @@ from keras import ops
 from kerasdl.initializers import HeNormal, RandomNormal, VariancePreserving, initializer_for
 
 DEPTH = 50
+# Few, as JAX compiles the same operation anew for each pair of them.
+WIDTHS = (256, 384, 512)
 
 
-def sizes(activation, make, seeds, widths=(256, 512)):
+def sizes(activation, make, seeds):
     """E[z²] of each layer, relative to the first, averaged over networks."""
     φ = keras.activations.get(activation)
     networks = []
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
-        units = rng.integers(widths[0], widths[1] + 1, size=DEPTH + 1)
+        units = [int(width) for width in rng.choice(WIDTHS, DEPTH + 1)]
         generator = keras.random.SeedGenerator(seed)
         x = ops.convert_to_tensor(rng.normal(size=(32, units[0])).astype("float32"))
         z = ops.matmul(x, VariancePreserving("linear", seed=generator)((units[0], units[1])))

@@ -50,19 +50,27 @@ def broken_targets(bad):
     return y
 
 
-@pytest.fixture(params=["side by side", "each compiled"])
-def sizes(request, monkeypatch):
-    """The variables as they are, all small, or treated as if all were large."""
-    if request.param == "each compiled":
-        monkeypatch.setattr(_groups, "SMALL", 0)
-        monkeypatch.setattr(_update, "COMPILED", 1)
+@pytest.fixture
+def all_large(monkeypatch):
+    """Treat every variable as if it were large."""
+    monkeypatch.setattr(_groups, "SMALL", 0)
+    monkeypatch.setattr(_update, "COMPILED", 1)
 
 
-@pytest.mark.usefixtures("sizes")
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @pytest.mark.parametrize("steps", [None, 2])
 def test_nonfinite_gradients_raise_and_nothing_changes(mode, bad, steps):
+    check_nothing_changes(mode, bad, steps)
+
+
+@pytest.mark.usefixtures("all_large")
+@pytest.mark.parametrize("mode", MODES[1:], ids=str)
+def test_nonfinite_gradients_of_large_variables(mode):
+    check_nothing_changes(mode, np.nan, None)
+
+
+def check_nothing_changes(mode, bad, steps):
     model = make_model(Adam(0.1, gradient_accumulation_steps=steps), **mode)
     reference = make_model(Adam(0.1, gradient_accumulation_steps=steps), **mode)
     model.fit(X, Y, **POLICY_FIT)
@@ -77,9 +85,18 @@ def test_nonfinite_gradients_raise_and_nothing_changes(mode, bad, steps):
     model.fit(X, Y, **POLICY_FIT)
 
 
-@pytest.mark.usefixtures("sizes")
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_skipped_steps_change_nothing(mode):
+    check_skipped(mode)
+
+
+@pytest.mark.usefixtures("all_large")
+@pytest.mark.parametrize("mode", MODES[1:], ids=str)
+def test_skipped_steps_of_large_variables(mode):
+    check_skipped(mode)
+
+
+def check_skipped(mode):
     arguments = {"nonfinite": "skip", "use_ema": True, "gradient_noise": 0.1, "seed": 1}
     model, reference = (make_model(Adam(0.1, **arguments), **mode) for _ in range(2))
     kept = np.r_[0:16, 24:32]

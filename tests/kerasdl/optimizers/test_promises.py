@@ -77,18 +77,17 @@ def test_repeated_rows_are_summed_before_anything_else(entry, with_options):
 
 @every_optimizer
 def test_saved_and_resumed_bitwise(entry, tmp_path):
-    """In the middle of an accumulation, too: after 4 steps of 2, and after 5."""
+    """In the middle of an accumulation: after 5 steps, by twos."""
     whole = make_model(entry, jit_compile=False)
     steps(whole, 0, 7)
-    for saved_after in (4, 5):
-        halves = make_model(entry, jit_compile=False)
-        steps(halves, 0, saved_after)
-        halves.save(tmp_path / "model.keras")
-        halves = keras.models.load_model(tmp_path / "model.keras")
-        assert type(halves.optimizer) is entry.object
-        steps(halves, saved_after, 7)
-        for a, b in zip(state(whole), state(halves), strict=True):
-            np.testing.assert_array_equal(a, b)
+    halves = make_model(entry, jit_compile=False)
+    steps(halves, 0, 5)
+    halves.save(tmp_path / "model.keras")
+    halves = keras.models.load_model(tmp_path / "model.keras")
+    assert type(halves.optimizer) is entry.object
+    steps(halves, 5, 7)
+    for a, b in zip(state(whole), state(halves), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @every_optimizer
