@@ -355,7 +355,7 @@ def _require_fall(change: float, scale: float) -> None:
         "model",
         f"a loss that changes by {change:g} at best",
         "one whose loss falls at some rate between `start` and `end`",
-        "Look whether it has trainable weights, and whether the data say anything.",
+        "Pass more steps; look whether it has trainable weights and the data say anything.",
     )
 
 

@@ -181,16 +181,17 @@ class _Callbacks(keras.callbacks.CallbackList):
         if self._saved is None:
             data.seed = random.randrange(2**31)
             self._random_start = random_state()
-            return
-        self._require_same(self._saved)
-        data.seed = self._saved["seed"]
-        data.start(self._saved["epoch"])
-        data.set_position(self._saved["data"])
+        else:
+            self._require_same(self._saved)
+            data.seed = self._saved["seed"]
+            data.start(self._saved["epoch"])
+            data.set_position(self._saved["data"])
+            set_seeds(self.model.optimizer, self._saved["optimizer_seeds"])
+            self.model.train_function = None
+            self._random_start = self._saved["random_start"]
+            set_random_state(self._random_start)
+        # In a new training too: what Keras does to the data depends on what is built.
         build(self.model, data.sample())
-        set_seeds(self.model.optimizer, self._saved["optimizer_seeds"])
-        self.model.train_function = None
-        self._random_start = self._saved["random_start"]
-        set_random_state(self._random_start)
 
     def first_epoch(self, epochs: int) -> int:
         """The epoch to begin with; the last one's end if a callback had stopped the training."""

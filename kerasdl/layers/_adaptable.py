@@ -151,23 +151,29 @@ class Adaptable(keras.layers.Layer, abc.ABC):
 
     def call(self, inputs: Any) -> Any:
         """Return the map of `inputs`."""
-        self._require_adapted()
         x = keras.ops.cast(inputs, maths_dtype(self.variable_dtype))
-        return keras.ops.cast(self._map(x), self.compute_dtype)
+        return keras.ops.cast(self._map(self._checked(x)), self.compute_dtype)
 
-    def _require_adapted(self) -> None:
+    def _checked(self, x: Any) -> Any:
+        """Refuse `x` before `adapt`; where only the compiled step can know, let it be NaN then."""
+        if self._adapted:
+            return x
         # `set_weights` is not announced to a layer, so the count itself is asked.
-        self._adapted = self._adapted or _value_outside_the_graph(self.count) > 0
+        count = _value_outside_the_graph(self.count)
+        if count is None:
+            return keras.ops.where(self.count > 0, x, float("nan"))
+        self._adapted = count > 0
         if not self._adapted:
             raise RuntimeError(
                 f"The layer `{self.name}` has seen no data. Call its `adapt(data)` on the "
                 "training inputs first, or load weights that were adapted."
             )
+        return x
 
     def load_own_variables(self, store: Any) -> None:
         """Restore the weights. Called by Keras."""
         super().load_own_variables(store)
-        self._adapted = _value_outside_the_graph(self.count) > 0
+        self._adapted = (_value_outside_the_graph(self.count) or 0) > 0
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         """Return the input shape."""
@@ -182,8 +188,8 @@ class Adaptable(keras.layers.Layer, abc.ABC):
             )
 
 
-def _value_outside_the_graph(variable: Any) -> float:
-    """Return what `variable` holds, also while TensorFlow traces; 0 where JAX traces."""
+def _value_outside_the_graph(variable: Any) -> float | None:
+    """Return what `variable` holds, also while it is traced; None if it cannot be known."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -192,8 +198,9 @@ def _value_outside_the_graph(variable: Any) -> float:
     if keras.backend.backend() == "jax":
         import jax
 
-        if isinstance(variable.value, jax.core.Tracer):
-            return 0.0
+        # `value` is what is traced; this is empty while Keras runs a compiled training step.
+        held = variable._value
+        return None if held is None or isinstance(held, jax.core.Tracer) else float(held)
     return float(keras.ops.convert_to_numpy(variable))
 
 

@@ -34,7 +34,7 @@ class PCA(Adaptable):
     Raises:
         ValueError: `components` is no positive integer or more than the features, or `adapt`
             gets no more samples than components.
-        RuntimeError: The layer is called on data before `adapt`.
+        RuntimeError: The layer is called on data before `adapt` (`predict` on JAX: all is NaN).
 
     Example:
 

@@ -27,7 +27,7 @@ class Standardization(Adaptable):
         (samples, ..., features). Output: the same.
 
     Raises:
-        RuntimeError: The layer is called on data before `adapt`.
+        RuntimeError: The layer is called on data before `adapt` (`predict` on JAX: all is NaN).
 
     Example:
 

@@ -41,7 +41,7 @@ class Whitening(Adaptable):
     Raises:
         ValueError: `method` is none of the two, `epsilon` is negative or not finite, or
             `adapt` gets no more samples than features.
-        RuntimeError: The layer is called on data before `adapt`.
+        RuntimeError: The layer is called on data before `adapt` (`predict` on JAX: all is NaN).
 
     Example:
 

@@ -138,6 +138,16 @@ def test_no_divergence_within_the_rates():
     assert found.suggestion == pytest.approx(1e-3)
 
 
+def test_gradients_that_overflow_at_once_end_a_run():
+    """From a small loss to infinity in one step; the optimizer is one that raises."""
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(1, "exponential")])
+    model.compile(kerasdl.SGD(0.01), loss="mse", jit_compile=False)
+    found = find_learning_rate(model, X, np.exp(Y), steps=20, end=1e3)
+    assert found.diverged
+    assert any(loss == np.inf for _, loss in found.trials)
+    assert found.suggestion < 1
+
+
 # No trace
 
 
@@ -193,6 +203,7 @@ class Interrupted(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         self.left -= 1
+        np.random.random(3)
         if self.left < 0:
             raise self.error
         return X[16 * index : 16 * index + 16], Y[16 * index : 16 * index + 16]

@@ -127,6 +127,7 @@ def test_weights_are_those_of_the_members(rng):
     np.testing.assert_allclose(predictions(model, x), reference(members, x), rtol=1e-6)
 
 
+@pytest.mark.usefixtures("has_float64")
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
 def test_the_mean_is_not_taken_in_half_precision(policy, rng):
     before = keras.config.dtype_policy()

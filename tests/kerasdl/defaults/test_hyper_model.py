@@ -78,7 +78,7 @@ def test_fixed_fields_are_not_searched(fields, left):
 
 
 def test_a_search(tmp_path, rng):
-    x = rng.normal(5.0, 2.0, size=(48, 4)).astype("float32")
+    x = rng.normal(5.0, 2.0, size=(64, 4)).astype("float32")
     y = (x[:, 0] > 5).astype("int32")
     hyper = hyper_model((4,), task="binary", adapt_to=x, name="searched", activation="relu")
     tuner = keras_tuner.RandomSearch(
@@ -94,7 +94,7 @@ def test_a_search(tmp_path, rng):
     assert configuration.activation == "relu"
     assert best.name == "searched"
     assert tuple(x.units for x in best.layers if hasattr(x, "units"))[:-1] == configuration.units
-    found = best.evaluate(x[36:], y[36:], verbose=0)[0]
+    found = best.evaluate(x[48:], y[48:], verbose=0)[0]
     assert found == pytest.approx(trials[0].score, rel=1e-4)
     assert int(best.optimizer.iterations) > 0
     stored = json.loads(json.dumps(configuration.get_config()))

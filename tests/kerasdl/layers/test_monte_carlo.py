@@ -23,6 +23,9 @@ class Recorder(layers.Layer):
         self.seen.append(convert_to_numpy(x))
         return x
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
 
 COPIES, T = 200, 15
 

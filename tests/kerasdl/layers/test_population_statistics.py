@@ -192,11 +192,12 @@ def test_evaluation_is_nearer_to_training_than_with_moving_averages(rng):
     assert abs(estimated - training) < 0.2 * abs(moving - training)
 
 
-@pytest.mark.parametrize("seed", [0, 2, 3, 4])
+@pytest.mark.parametrize("seed", [0, 2, 3])
 def test_one_percent_where_moving_averages_are_off_by_half(seed):
     """After 16 steps: evaluation against the loss of the same weights in training.
 
-    (With seed 1 the moving averages happen to be right.) What is left grows like 1/m.
+    (With seed 1, and on JAX 4, the moving averages happen to be nearly right.) What is left
+    grows like 1/m.
     """
     keras.utils.set_random_seed(seed)
     m, steps = 2048, 16
