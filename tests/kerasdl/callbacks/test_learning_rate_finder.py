@@ -47,7 +47,9 @@ def assert_equal(a, b):
 # A good rate
 
 
-@pytest.mark.parametrize("name", ["iris_softmax_sgd", "digits_dropout_adamw"])
+@pytest.mark.parametrize(
+    "name", ["iris_softmax_sgd", pytest.param("digits_dropout_adamw", marks=pytest.mark.slow)]
+)
 def test_within_a_factor_of_three_of_a_coarse_grid(name):
     grid = tasks.GRID[::3]
     best = grid[np.argmin(tasks.grid_losses(name, grid, seeds=(11,)))]

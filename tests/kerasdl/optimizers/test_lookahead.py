@@ -170,6 +170,7 @@ def test_compiled_or_not_is_the_same(rng, make, arguments):
     np.testing.assert_allclose(*weights, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @every_inner
 def test_resumes_bitwise_at_any_step(rng, make, tmp_path):
     x, y = data(rng, 28)

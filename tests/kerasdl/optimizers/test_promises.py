@@ -75,6 +75,7 @@ def test_repeated_rows_are_summed_before_anything_else(entry, with_options):
     np.testing.assert_allclose(*results, rtol=1e-12)
 
 
+@pytest.mark.slow
 @every_optimizer
 def test_saved_and_resumed_bitwise(entry, tmp_path):
     """In the middle of an accumulation: after 5 steps, by twos."""

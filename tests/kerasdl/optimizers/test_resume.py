@@ -70,16 +70,17 @@ def assert_same_state(a, b):
         np.testing.assert_array_equal(ops.convert_to_numpy(x), ops.convert_to_numpy(y))
 
 
+def matrix():
+    """Every optimizer with every option: a third of the pairs in turn, the others are slow."""
+    for row, name in enumerate(PLAIN):
+        for column, option in enumerate(OPTIONS):
+            if not (name in LAZY and option == "accumulation"):
+                marks = pytest.mark.slow if (row + column) % 3 else ()
+                yield pytest.param(name, option, marks=marks, id=f"{name}-{option}")
+
+
 @pytest.mark.usefixtures("policy")
-@pytest.mark.parametrize(
-    ("name", "option"),
-    [
-        (name, option)
-        for name in PLAIN
-        for option in OPTIONS
-        if not (name in LAZY and option == "accumulation")
-    ],
-)
+@pytest.mark.parametrize(("name", "option"), [*matrix()])
 def test_from_a_file(name, option, tmp_path):
     entry = ENTRIES[name]
     chosen = {**entry.arguments, **OPTIONS[option]}
