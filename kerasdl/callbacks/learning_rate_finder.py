@@ -155,8 +155,7 @@ def find_learning_rate(
         runs.batches = data.batches(steps)
         runs.take_baseline(start, steps)
         rates = np.geomspace(start, end, steps)
-        losses = runs.losses(rates)
-        smoothed = _Smoothed(losses - runs.baseline[: len(losses)]).array
+        losses, smoothed = runs.run(rates)
         lowest = int(np.argmin(smoothed))
         _require_fall(smoothed[lowest], runs.scale)
         trials = _trials(runs.trial, float(rates[lowest]), start, end)
@@ -216,8 +215,8 @@ class _Runs:
             "Look for NaN in the data, and for a logarithm or a division by zero.",
         )
 
-    def losses(self, rates: Iterable[float]) -> np.ndarray:
-        """Losses of a run with these rates, up to where it diverges."""
+    def run(self, rates: Iterable[float]) -> tuple[np.ndarray, np.ndarray]:
+        """Losses of a run with these rates, and smoothed changes, up to where it diverges."""
         self.restart()
         losses: list[float] = []
         changes = _Smoothed()
@@ -228,11 +227,11 @@ class _Runs:
             if not changes.values[-1] - min(changes.values) <= far:
                 break
             losses.append(loss)
-        return np.array(losses)
+        return np.array(losses), np.array(changes.values[: len(losses)])
 
     def trial(self, rate: float) -> float:
         """How much a run with a constant rate has changed the loss in the end."""
-        losses = self.losses([rate] * len(self.baseline))
+        losses, _ = self.run([rate] * len(self.baseline))
         if len(losses) < len(self.baseline):
             return float("inf")
         last = slice(-int(JUDGED * len(losses)), None)
@@ -300,15 +299,9 @@ def _divergence_allowed(optimizer: Any) -> Iterator[None]:
 class _Smoothed:
     """An exponential average that is corrected for its start at 0."""
 
-    def __init__(self, numbers: Iterable[float] = ()) -> None:
+    def __init__(self) -> None:
         self.values: list[float] = []
         self._average = 0.0
-        for number in numbers:
-            self.add(number)
-
-    @property
-    def array(self) -> np.ndarray:
-        return np.array(self.values)
 
     def add(self, number: float) -> None:
         self._average = SMOOTHING * self._average + (1 - SMOOTHING) * number
