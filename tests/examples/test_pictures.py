@@ -100,6 +100,7 @@ def test_signals(show):
     assert shown["elu He"][-1] > 3
 
 
+@pytest.mark.slow
 def test_compare_optimizers(show):
     _, shown = show("compare_optimizers")
     assert len(shown) == 6
@@ -110,6 +111,7 @@ def test_compare_optimizers(show):
     assert shown["momentum"][0] < shown["SGD"][0] / 2
 
 
+@pytest.mark.slow
 def test_overfitting(show):
     _, shown = show("overfitting")
     training, validation, best = shown["no regularization"]
@@ -120,6 +122,7 @@ def test_overfitting(show):
         assert shown[name][1] < 0.95 * validation
 
 
+@pytest.mark.slow
 def test_normalization_placement(show):
     _, shown = show("normalization_placement")
     losses = {name: values[0] for name, values in shown.items()}

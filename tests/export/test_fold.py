@@ -252,15 +252,30 @@ def test_the_model_is_left_as_it_was(rng):
     assert all(layer.dtype_policy.name == "float32" for layer in model.layers)
 
 
-@settings(
-    max_examples=500,
-    deadline=None,
-    derandomize=True,
-    phases=(Phase.explicit, Phase.generate),
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+def _settings(examples):
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        phases=(Phase.explicit, Phase.generate),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+@_settings(150)
 @given(recipe=recipes())
 def test_random_networks(recipe):
+    check(recipe)
+
+
+@pytest.mark.slow
+@_settings(1000)
+@given(recipe=recipes())
+def test_many_random_networks(recipe):
+    check(recipe)
+
+
+def check(recipe):
     model = build(recipe)
     graph, folds = assert_exact(model, np.random.default_rng(0))
     kept = [entry.layer for entry in folds if not entry.into]

@@ -159,7 +159,10 @@ def test_constraints_hold_after_the_step_back():
 
 @pytest.mark.compiled
 @every_inner
-@pytest.mark.parametrize("arguments", [{"jit_compile": True}, {"run_eagerly": True}])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"jit_compile": True}, pytest.param({"run_eagerly": True}, marks=pytest.mark.slow)],
+)
 def test_compiled_or_not_is_the_same(rng, make, arguments):
     x, y = data(rng)
     weights = []

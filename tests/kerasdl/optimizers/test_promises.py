@@ -91,6 +91,7 @@ def test_saved_and_resumed_bitwise(entry, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @every_optimizer
 @pytest.mark.compiled
 def test_compiled_and_eager_steps_agree(entry):

@@ -144,7 +144,13 @@ class Kill(keras.callbacks.Callback):
 
 @pytest.mark.parametrize(
     ("name", "killed_after"),
-    [("Adam", 2), ("Adam", 5), ("Nadam", 5), ("RMSprop", 7)],
+    [
+        ("Adam", 5),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("Adam", 2), ("Nadam", 5), ("RMSprop", 7))
+        ),
+    ],
 )
 @pytest.mark.filterwarnings("ignore:The model has the trained weights")
 def test_backup_and_restore(name, killed_after, tmp_path):
