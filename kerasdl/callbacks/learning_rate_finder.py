@@ -59,20 +59,25 @@ class LearningRateSearch:
         """Draw the losses over the rates, the trials and the suggestion.
 
         Args:
-            ax: Axes of matplotlib to draw on; None for new ones.
+            ax: Axes of matplotlib to draw on. Default None, those of a new figure.
 
         Returns:
             The axes.
-        """
-        if ax is None:
-            import matplotlib.pyplot as plt
 
-            ax = plt.subplots()[1]
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: `ax` is neither None nor axes.
+        """
+        # Drawing is a room that nothing else here needs.
+        from kerasdl.plots._axes import axes
+
+        ax = axes(ax)
         finite = [(rate, loss) for rate, loss in self.trials if np.isfinite(loss)]
         ax.plot(self.learning_rates, self.losses, alpha=0.3, label="loss")
         ax.plot(self.learning_rates, self.smoothed, label="smoothed loss")
         ax.plot(*zip(*finite, strict=True), "o", label="trials")
         ax.axvline(self.suggestion, linestyle="--", label=f"suggestion {self.suggestion:.2g}")
+        ax.set_title("Learning rates tried")
         ax.set_xscale("log")
         ax.set_xlabel("learning rate")
         ax.set_ylabel("loss")
