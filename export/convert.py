@@ -18,9 +18,12 @@ import tensorflow as tf
 
 from .errors import ConversionError, OptionError, reason
 from .graph import Graph, Node, layer_of
+from .weights import NAME, bind, fold_constants, large_weights, reading
 
 if TYPE_CHECKING:
+    import keras
     import onnx
+    import onnx_ir as ir
 
     from .ports import Port
 
@@ -38,15 +41,20 @@ def check_opset(opset: int) -> None:
         )
 
 
-def convert_graph(graph: Graph, opset: int) -> onnx.ModelProto:
+def convert_graph(graph: Graph, opset: int) -> ir.Model:
     """Convert an inference graph; a failure names the layer.
 
     Raises:
         ConversionError: A layer has no ONNX form.
     """
     names = [node.name for node in graph.nodes]
+    weights = large_weights(graph.layers())
     try:
-        return convert(graph, graph.input_ports, opset, names)
+        try:
+            return convert(graph, graph.input_ports, opset, names, weights)
+        except ConversionError:
+            # Some operators want their weights as constants.
+            return convert(graph, graph.input_ports, opset, names)
     except ConversionError as error:
         if error.layer is not None or not graph.nodes:
             raise
@@ -58,8 +66,12 @@ def convert_graph(graph: Graph, opset: int) -> onnx.ModelProto:
 
 
 def convert(
-    call: Any, inputs: Sequence[Port], opset: int, names: Sequence[str] = ()
-) -> onnx.ModelProto:
+    call: Any,
+    inputs: Sequence[Port],
+    opset: int,
+    names: Sequence[str] = (),
+    weights: Sequence[keras.Variable] = (),
+) -> ir.Model:
     """Convert a callable of tensors; inputs are called input_0, ..., outputs output_0, ...
 
     Args:
@@ -67,32 +79,47 @@ def convert(
         inputs: Shapes and dtypes of the inputs.
         opset: ONNX operator set.
         names: Names of the layers, to find the one behind a TensorFlow operation.
+        weights: Variables that tf2onnx is not to see.
 
     Raises:
         ConversionError: tf2onnx cannot convert it; `layer` is set where it is known.
     """
-    signature = [
-        tf.TensorSpec(port.shape, port.dtype, name=f"input_{i}") for i, port in enumerate(inputs)
-    ]
+    import onnx_ir as ir
+
     with _tf2onnx_log() as log:
         try:
-            proto = _tf2onnx(_traced(call, signature), len(inputs), opset)
+            proto = _tf2onnx(_traced(call, inputs, weights), len(inputs), len(weights), opset)
+            model = ir.from_proto(proto)
+            bind(model, weights)
+            fold_constants(model)
         except ConversionError:
             raise
         # tf2onnx raises whatever its handlers run into.
         except Exception as error:
             raise ConversionError(reason(error)) from error
-    _refuse_foreign(proto, log, names)
-    return proto
+    _refuse_foreign(model, log, names)
+    return model
 
 
-def _traced(call: Any, signature: Sequence[Any]) -> Any:
+def _traced(call: Any, inputs: Sequence[Port], weights: Sequence[keras.Variable]) -> Any:
     """The concrete TensorFlow function; `identity` keeps outputs apart that are one tensor."""
-    function = tf.function(lambda *tensors: [tf.identity(y) for y in call(*tensors)])
-    return function.get_concrete_function(*signature)
+    ends = [*inputs, *weights]
+    names = [
+        *(f"input_{i}" for i in range(len(inputs))),
+        *(NAME.format(i) for i in range(len(weights))),
+    ]
+    signature = [
+        tf.TensorSpec(end.shape, end.dtype, name) for end, name in zip(ends, names, strict=True)
+    ]
+
+    def function(*tensors: Any) -> list[Any]:
+        with reading(weights, tensors[len(inputs) :]):
+            return [tf.identity(y) for y in call(*tensors[: len(inputs)])]
+
+    return tf.function(function).get_concrete_function(*signature)
 
 
-def _tf2onnx(function: Any, inputs: int, opset: int) -> onnx.ModelProto:
+def _tf2onnx(function: Any, inputs: int, weights: int, opset: int) -> onnx.ModelProto:
     import tf2onnx.optimizer
     import tf2onnx.tf_loader
     import tf2onnx.tfonnx
@@ -101,32 +128,33 @@ def _tf2onnx(function: Any, inputs: int, opset: int) -> onnx.ModelProto:
     # The counter of generated names; from 1, the same model gives the same names.
     tf2onnx.utils.INTERNAL_NAME = 1
     # Behind the arguments, `inputs` lists captured tensors, which are constants.
-    input_names = [tensor.name for tensor in function.inputs[:inputs]]
+    given = [tensor.name for tensor in function.inputs[: inputs + weights]]
     output_names = [tensor.name for tensor in function.outputs]
-    renamed = {name: f"input_{i}" for i, name in enumerate(input_names)}
+    renamed = {name: f"input_{i}" for i, name in enumerate(given[:inputs])}
+    renamed |= {name: NAME.format(i) for i, name in enumerate(given[inputs:])}
     renamed |= {name: f"output_{i}" for i, name in enumerate(output_names)}
     with tf.device("/cpu:0"):
-        frozen = tf2onnx.tf_loader.from_function(function, input_names, output_names)
+        frozen = tf2onnx.tf_loader.from_function(function, given, output_names)
         with tf.Graph().as_default() as tf_graph:
             tf.import_graph_def(frozen, name="")
             graph = tf2onnx.tfonnx.process_tf_graph(
                 tf_graph,
                 continue_on_error=True,
                 opset=opset,
-                input_names=input_names,
+                input_names=given,
                 output_names=output_names,
                 tensors_to_rename=renamed,
             )
             return tf2onnx.optimizer.optimize_graph(graph).make_model("model")
 
 
-def _refuse_foreign(proto: onnx.ModelProto, log: Sequence[str], names: Sequence[str]) -> None:
+def _refuse_foreign(model: ir.Model, log: Sequence[str], names: Sequence[str]) -> None:
     """Raise ConversionError if the file holds an operator that ONNX does not have."""
     import onnx.defs
 
-    for node in proto.graph.node:
+    for node in model.graph.all_nodes():
         if not onnx.defs.has(node.op_type, node.domain):
-            layer = layer_of(node.name, names)
+            layer = layer_of(node.name or "", names)
             where = f"Layer `{layer}`" if layer else f"Node `{node.name}`"
             raise ConversionError(
                 f"{where} cannot be converted: ONNX has no form of the TensorFlow operation "

@@ -36,6 +36,7 @@ from .write import check_target, write
 if TYPE_CHECKING:
     import keras
     import onnx
+    import onnx_ir as ir
 
 Data = Mapping[str, Any] | str | os.PathLike[str]
 PACKAGES = ("kerasdl", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime")
@@ -113,6 +114,8 @@ def to_onnx(
 
     References: N4 (ONNX conversion), N2 (inference form of batch normalization).
     """
+    import onnx_ir as ir
+
     clock = _Clock(progress or _silent)
     tolerance = _tolerance(rtol, atol)
     check_opset(opset)
@@ -123,8 +126,9 @@ def to_onnx(
     with clock.stage("fold", "folding"):
         graph, folds, dropped = _inference_graph(program)
     with clock.stage("convert", "converting"):
-        proto = _convert(program, graph, opset)
-        proto = tidy(proto, program.name, program.inputs, program.outputs, _metadata(folds))
+        converted = _convert(program, graph, opset)
+        tidy(converted, program.name, program.inputs, program.outputs, _metadata(folds))
+        proto = ir.to_proto(converted)
         content = proto.SerializeToString(deterministic=True)
     report = _report(model, path, program, proto, len(content))
     report.folds, report.dropped = folds, dropped
@@ -265,7 +269,7 @@ def _inference_graph(program: Program) -> tuple[Graph | None, list[Fold], list[s
     return graph, folds, dropped
 
 
-def _convert(program: Program, graph: Graph | None, opset: int) -> onnx.ModelProto:
+def _convert(program: Program, graph: Graph | None, opset: int) -> ir.Model:
     if graph is not None:
         return convert_graph(graph, opset)
     return convert(program, program.inputs, opset)

@@ -15,21 +15,20 @@ from kerasdl._version import __version__
 from .ports import Port
 
 if TYPE_CHECKING:
-    import onnx
+    import onnx_ir as ir
 
 
 def tidy(
-    proto: onnx.ModelProto,
+    model: ir.Model,
     name: str,
     inputs: Sequence[Port],
     outputs: Sequence[Port],
     metadata: Mapping[str, str],
-) -> onnx.ModelProto:
-    """A tidied copy of what `convert` returned."""
+) -> None:
+    """Tidy what `convert` returned, in place."""
     import onnx_ir as ir
     import onnx_ir.passes.common as passes
 
-    model = ir.from_proto(proto)
     _restore_inputs(ir, model, inputs)
     _reserve(model, {port.name for port in (*inputs, *outputs)})
     for kind, ports in (("input", inputs), ("output", outputs)):
@@ -44,7 +43,6 @@ def tidy(
     model.producer_name, model.producer_version = "kerasdl", __version__
     model.metadata_props.clear()
     model.metadata_props.update(metadata)
-    return ir.to_proto(model)
 
 
 def _restore_inputs(ir: Any, model: Any, inputs: Sequence[Port]) -> None:

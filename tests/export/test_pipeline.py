@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -273,10 +274,10 @@ def test_a_wrong_conversion_never_reaches_the_disk(tmp_path, monkeypatch):
     right = convert_module.convert
 
     def wrong(*args):
-        proto = right(*args)
-        node = next(n for n in proto.graph.node if n.op_type == "Elu")
-        node.attribute.append(onnx.helper.make_attribute("alpha", 0.9))
-        return proto
+        model = right(*args)
+        node = next(n for n in model.graph if n.op_type == "Elu")
+        node.attributes.add(ir.AttrFloat32("alpha", 0.9))
+        return model
 
     monkeypatch.setattr(convert_module, "convert", wrong)
     with pytest.raises(export.ParityError, match="begin to differ at layer `elu`"):
@@ -300,10 +301,10 @@ def test_a_layer_that_fails_in_conversion_is_found_by_bisection(tmp_path, monkey
     """tf2onnx may raise without a name."""
     right = convert_module._tf2onnx
 
-    def fragile(function, inputs, opset):
+    def fragile(function, *args):
         if "Elu" in {op.type for op in function.graph.get_operations()}:
             raise KeyError("somewhere")
-        return right(function, inputs, opset)
+        return right(function, *args)
 
     monkeypatch.setattr(convert_module, "_tf2onnx", fragile)
     with pytest.raises(export.ConversionError, match=r"Layer `elu` \(ELU\) cannot be converted"):
