@@ -290,7 +290,7 @@ def test_plot_draws_on_the_axes_that_it_is_given():
     own = found.plot()
     for ax in (given, own):
         assert ax.get_xscale() == "log"
-        assert ax.get_title() and ax.get_xlabel() and ax.get_ylabel()
+        assert all([ax.get_title(), ax.get_xlabel(), ax.get_ylabel()])
         loss, smoothed, trials, suggestion = ax.get_lines()
         np.testing.assert_array_equal(loss.get_ydata(), found.losses)
         np.testing.assert_array_equal(smoothed.get_ydata(), found.smoothed)
