@@ -194,20 +194,20 @@ class DefaultConfiguration:
 
         Example:
 
+        >>> import contextlib, io
         >>> from keras.wrappers import SKLearnClassifier
         >>> from sklearn.model_selection import cross_val_score
         >>> from sklearn.pipeline import Pipeline
         >>> from sklearn.preprocessing import StandardScaler
-        >>> keras.config.disable_interactive_logging()
         >>> x = np.random.default_rng(0).normal(5.0, 3.0, size=(400, 2))
         >>> y = np.where(x[:, 0] > x[:, 1], "left", "right")
         >>> net = SKLearnClassifier(DefaultConfiguration().build_for, model_kwargs={"units": (8,)})
         >>> pipeline = Pipeline([("scale", StandardScaler()), ("net", net)])
         >>> fit = {"net__epochs": 20, "net__verbose": 0}
-        >>> scores = cross_val_score(pipeline, x, y, cv=2, params=fit)
+        >>> with contextlib.redirect_stdout(io.StringIO()):  # no progress bars
+        ...     scores = cross_val_score(pipeline, x, y, cv=2, params=fit)
         >>> bool(scores.mean() > 0.8)
         True
-        >>> keras.config.enable_interactive_logging()
 
         References: N0 (recipe: tune).
         """

@@ -110,7 +110,22 @@ def applied(model, first, last):
     for step in range(first, last):
         rng = np.random.default_rng(step)
         gradients = [rng.normal(size=v.shape) * 0.3 for v in variables]
-        model.optimizer.apply([ops.convert_to_tensor(g, "float32") for g in gradients], variables)
+        gradients = [ops.convert_to_tensor(g, "float32") for g in gradients]
+        if keras.backend.backend() == "jax":
+            apply_stateless(model.optimizer, gradients, variables)
+        else:
+            model.optimizer.apply(gradients, variables)
+
+
+def apply_stateless(optimizer, gradients, variables):
+    """As `fit` does on JAX, where Keras' LossScaleOptimizer.apply leaks tracers."""
+    if not optimizer.built:
+        optimizer.build(variables)
+    state = [variable.value for variable in optimizer.variables]
+    weights = [variable.value for variable in variables]
+    results = optimizer.stateless_apply(state, gradients, weights)
+    for variable, value in zip([*variables, *optimizer.variables], sum(results, []), strict=True):
+        variable.assign(value)
 
 
 @pytest.mark.parametrize("option", ["ema", "ema_overwriting", "nesterov", "accumulation"])

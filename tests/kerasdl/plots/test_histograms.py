@@ -139,6 +139,7 @@ def test_what_is_not_finite_is_counted_and_huge_values_are_drawn():
     assert not counts(ax)
 
 
+@pytest.mark.usefixtures("float64")
 def test_values_that_are_nearly_the_same():
     layer = keras.layers.Dense(50, use_bias=False, dtype="float64", name="same")
     layer.build((None, 50))
