@@ -123,8 +123,9 @@ def apply_stateless(optimizer, gradients, variables):
         optimizer.build(variables)
     state = [variable.value for variable in optimizer.variables]
     weights = [variable.value for variable in variables]
-    results = optimizer.stateless_apply(state, gradients, weights)
-    for variable, value in zip([*variables, *optimizer.variables], sum(results, []), strict=True):
+    trained, state = optimizer.stateless_apply(state, gradients, weights)
+    both = [*variables, *optimizer.variables]
+    for variable, value in zip(both, [*trained, *state], strict=True):
         variable.assign(value)
 
 
