@@ -73,10 +73,11 @@ def assign(variables: Sequence[Any], values: Sequence[np.ndarray], whose: str) -
 
 
 def random_state() -> dict[str, Any]:
-    """State of the random generators of Keras (None if it has none yet), Python and NumPy."""
+    """State of the generators of Keras (None if it has none yet), PyTorch, Python and NumPy."""
     shared = get_global_attribute(GLOBAL_SEED_GENERATOR)
     return {
         "keras": None if shared is None else values_of([shared.state])[0],
+        "torch": _torch_states(),
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),
     }
@@ -88,8 +89,29 @@ def set_random_state(state: dict[str, Any]) -> None:
         set_global_attribute(GLOBAL_SEED_GENERATOR, None)
     else:
         global_seed_generator().state.assign(state["keras"])
+    _set_torch_states(state["torch"])
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
+
+
+def _torch_states() -> list[np.ndarray]:
+    """From PyTorch's own generators Keras draws the dropout of layers without a seed."""
+    if keras.backend.backend() != "torch":
+        return []
+    import torch
+
+    states = [torch.get_rng_state(), *torch.cuda.get_rng_state_all()]
+    return [state.numpy().copy() for state in states]
+
+
+def _set_torch_states(states: Sequence[np.ndarray]) -> None:
+    if not states:
+        return
+    import torch
+
+    first, *others = map(torch.from_numpy, states)
+    torch.set_rng_state(first)
+    torch.cuda.set_rng_state_all(others)
 
 
 def seeds_of(optimizer: Any) -> list[int | None]:

@@ -203,7 +203,7 @@ class DefaultConfiguration:
         >>> y = np.where(x[:, 0] > x[:, 1], "left", "right")
         >>> net = SKLearnClassifier(DefaultConfiguration().build_for, model_kwargs={"units": (8,)})
         >>> pipeline = Pipeline([("scale", StandardScaler()), ("net", net)])
-        >>> fit = {"net__epochs": 20, "net__verbose": 0}
+        >>> fit = {"net__epochs": 60, "net__verbose": 0}
         >>> with contextlib.redirect_stdout(io.StringIO()):  # no progress bars
         ...     scores = cross_val_score(pipeline, x, y, cv=2, params=fit)
         >>> bool(scores.mean() > 0.8)

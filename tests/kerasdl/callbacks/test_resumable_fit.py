@@ -68,6 +68,8 @@ OPTIMIZERS = {
 
 
 def make_model(optimizer="keras_momentum", steps=1, jit=False, deep=False):
+    if steps > 1 and keras.backend.backend() == "torch":
+        pytest.skip("Keras makes one step per execution on PyTorch")
     first = [Noise(), layers.Dense(6), layers.BatchNormalization(), layers.ReLU()] if deep else []
     model = keras.Sequential([keras.Input((5,)), *first, layers.Dropout(0.3), layers.Dense(1)])
     compiled = {"steps_per_execution": steps, "jit_compile": jit, "metrics": ["mae"]}

@@ -112,7 +112,7 @@ class Branches(keras.Model):
 
     def call(self, inputs):
         x = self.shared(self.shared(inputs))
-        x = x + self.embedding(self.discretization(inputs[..., 0]))
+        x = x + self.embedding(self.discretization(inputs[..., 0] + 0.0))
         return self.recurrent(x)[0]
 
 
