@@ -77,7 +77,7 @@ def plot_trajectory(
         "Pass how many steps each optimizer shall take.",
     )
     limits = None if bounds is None else _limits(bounds, len(beginning))
-    _evaluate(function, beginning[:, np.newaxis])  # the way needs numbers that have a slope
+    _evaluate(function, [*beginning[:, np.newaxis]])  # the way needs numbers that have a slope
     ways = {
         label: _way(function, optimizer, beginning, steps) for label, optimizer in labelled.items()
     }
