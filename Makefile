@@ -9,7 +9,7 @@ BACKENDS := $(VENV)/.backends
 PICTURES := $(filter-out examples/_% examples/quickstart.py,$(wildcard examples/*.py))
 EVERYWHERE := tests/test_contract.py tests/kerasdl
 
-.PHONY: help demo examples test test-full test-backends mutation lint format bench clean
+.PHONY: help demo examples test test-full test-backends coverage-zoo mutation lint format bench clean
 
 help:
 	@echo "make demo       train, export and verify a model on real data"
@@ -17,6 +17,7 @@ help:
 	@echo "make test       the tests (under 15 minutes on two cores)"
 	@echo "make test-full  the tests and the long proofs"
 	@echo "make test-backends  the training side on TensorFlow, JAX and PyTorch"
+	@echo "make coverage-zoo   all of Keras' layers and ops, by three exporters (half an hour)"
 	@echo "make mutation   break every update rule and count the tests that see it"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff rewrite the sources, and write the README's list"
@@ -52,6 +53,9 @@ test-backends: $(BACKENDS)
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -m "not slow" $(EVERYWHERE)
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not slow" $(EVERYWHERE)
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -m "not slow" $(EVERYWHERE)
+
+coverage-zoo: $(READY)
+	$(BIN)/python tools/coverage_zoo.py
 
 mutation: $(READY)
 	$(BIN)/python tools/mutation.py

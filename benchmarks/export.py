@@ -1,15 +1,21 @@
-"""Our export beside tf2onnx alone: time to convert, nodes, bytes, latency of the files.
+"""Our export beside tf2onnx alone and `Model.export`: time, added memory, nodes, size.
 
-    python benchmarks/export.py [--rounds N]
+    python benchmarks/export.py [--rounds N] [--models NAME ...] [--no-memory]
 
-Both convert the same models in the same process, in turn. Our time is shown with the proof
-(float64 run and comparison in onnxruntime) and without it; tf2onnx proves nothing.
+All convert the same models in the same process, in turn. Our time is shown without the proof
+(float64 run and comparison in onnxruntime) and with it; the others prove nothing. Memory is the
+largest resident size above that before the export, measured in a process for each, with our
+proof left out, as a multiple of the weights.
 """
 
 import argparse
+import contextlib
+import io
 import logging
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,97 +26,121 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import keras
 import numpy as np
 import onnx
-import onnxruntime
 import tf2onnx
-from keras import layers
+from _models import MODELS
 from rich.console import Console
 from rich.table import Table
 
-import kerasdl
 from kerasdl import export
+from kerasdl.export import pipeline
 
 PROOF = ("reference", "verify")
 
 
-def mlp():
-    return kerasdl.default_model((64,), 10, units=(256, 128, 64))
+def by_tf2onnx(model, path):
+    tf2onnx.convert.from_keras(keras.Model(model.inputs, model.outputs), output_path=path)
 
 
-def late_normalization():
-    """Normalization behind s-shaped activations: only the next Dense can absorb it."""
-    return kerasdl.default_model((64,), 10, units=(256, 128, 64), activation="tanh")
+def by_keras(model, path):
+    with contextlib.redirect_stdout(io.StringIO()):
+        model.export(path, format="onnx", verbose=False)
 
 
-def images():
-    return kerasdl.default_model((32, 32, 3), 10)
+def by_us(model, path):
+    return export.to_onnx(model, path)
 
 
-def separable():
-    x = inputs = keras.Input((32, 32, 3))
-    for filters in (16, 32, 64):
-        x = layers.SeparableConv2D(filters, 3, padding="same", use_bias=False)(x)
-        x = layers.MaxPooling2D()(layers.ReLU()(layers.BatchNormalization()(x)))
-    return keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)))
+EXPORTERS = {"tf2onnx": by_tf2onnx, "Model.export": by_keras, "kerasdl": by_us}
 
 
-MODELS = {
-    "default MLP": mlp,
-    "MLP, tanh": late_normalization,
-    "default CNN": images,
-    "separable CNN": separable,
-}
-
-
-def seconds(call):
+def seconds(call, *arguments):
     start = time.perf_counter()
-    result = call()
+    result = call(*arguments)
     return time.perf_counter() - start, result
 
 
-def latencies(files, shape, rounds):
-    x = np.random.default_rng(0).normal(size=(1, *shape)).astype("float32")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    sessions = [onnxruntime.InferenceSession(file, options) for file in files]
-    feeds = [{session.get_inputs()[0].name: x} for session in sessions]
-    times = [[] for _ in sessions]
+def times(model, folder, rounds):
+    """Medians in seconds: tf2onnx, Model.export, ours without the proof, ours."""
+    model(np.zeros((1, *model.input_shape[1:]), "float32"))  # or Keras refuses to export it
+    taken = []
     for _ in range(rounds):
-        for record, session, feed in zip(times, sessions, feeds, strict=True):
-            record.append(seconds(lambda s=session, f=feed: s.run(None, f))[0])
-    return [1e6 * statistics.median(record) for record in times]
+        theirs = seconds(by_tf2onnx, model, str(folder / "plain.onnx"))[0]
+        keras_own = seconds(by_keras, model, str(folder / "keras.onnx"))[0]
+        whole, report = seconds(by_us, model, str(folder / "ours.onnx"))
+        proof = sum(report.seconds[stage] for stage in PROOF)
+        taken.append((theirs, keras_own, whole - proof, whole))
+    return [statistics.median(column) for column in zip(*taken, strict=True)]
 
 
-def row(make, folder, rounds):
-    model = make()
-    plain, ours = folder / "plain.onnx", folder / "ours.onnx"
-    theirs, proved, unproved = [], [], []
-    for _ in range(rounds):
-        theirs.append(seconds(lambda: tf2onnx.convert.from_keras(model, output_path=plain))[0])
-        whole, report = seconds(lambda: export.to_onnx(model, ours))
-        proved.append(whole)
-        unproved.append(whole - sum(report.seconds[stage] for stage in PROOF))
-    nodes = [len(onnx.load(file).graph.node) for file in (plain, ours)]
-    latency = latencies((plain, ours), model.input_shape[1:], 300)
-    base, without, full = map(statistics.median, (theirs, unproved, proved))
-    return [
-        f"{base:.2f} s",
-        f"{without:.2f} s ({without / base:.2f})",
-        f"{full:.2f} s ({full / base:.2f})",
+def kibibytes(field):
+    """A line of what Linux knows of this process."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1])
+
+
+def measure_memory(name, exporter):
+    """In a process of its own: what one export adds, in multiples of the weights."""
+    tiny = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3)])
+    model = MODELS[name]()
+    model(np.zeros((1, *model.input_shape[1:]), "float32"))
+    pipeline._judge = lambda *_: None
+    pipeline._compare = lambda report, *_: report.checks.append(_Passed)
+    with tempfile.TemporaryDirectory() as folder:
+        EXPORTERS[exporter](tiny, str(Path(folder) / "tiny.onnx"))  # what is loaded once
+        before = kibibytes("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak begins here
+        EXPORTERS[exporter](model, str(Path(folder) / "model.onnx"))
+        print((kibibytes("VmHWM") - before) * 1024 / (4 * model.count_params()))
+
+
+class _Passed:
+    passed = True
+
+
+def memory(name, exporter):
+    command = [sys.executable, __file__, "--memory-of", name, exporter]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return f"{float(done.stdout.split()[-1]):.1f} x"
+
+
+def row(name, folder, rounds, with_memory):
+    model = MODELS[name]()
+    theirs, keras_own, unproved, whole = times(model, folder, rounds)
+    files = [folder / "plain.onnx", folder / "ours.onnx"]
+    nodes = [len(onnx.load(file).graph.node) for file in files]
+    sizes = [file.stat().st_size / 1e3 for file in files]
+    cells = [
+        name,
+        f"{theirs:.2f} s",
+        f"{keras_own:.2f} s",
+        f"{unproved:.2f} s ([bold]{unproved / theirs:.2f}[/])",
+        f"{whole:.2f} s ({whole / theirs:.2f})",
         f"{nodes[0]} → {nodes[1]}",
-        f"{latency[0]:.0f} → {latency[1]:.0f} µs ({latency[1] / latency[0]:.2f})",
+        f"{sizes[0]:,.0f} → {sizes[1]:,.0f} kB",
     ]
+    used = [memory(name, exporter) for exporter in EXPORTERS] if with_memory else []
+    return cells + used
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--no-memory", action="store_true")
+    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    table = Table("", "tf2onnx", "kerasdl, unproved", "kerasdl", "nodes", "latency, batch of 1")
+    if arguments.memory_of:
+        measure_memory(*arguments.memory_of)
+        return
+    with_memory = not arguments.no_memory and sys.platform == "linux"
+    heads = ["", "tf2onnx", "Model.export", "kerasdl, unproved", "kerasdl", "nodes", "size"]
+    heads += [f"memory, {name}" for name in EXPORTERS] if with_memory else []
+    table = Table(*heads, title="Export")
     with tempfile.TemporaryDirectory() as folder:
-        for name, make in MODELS.items():
-            table.add_row(name, *row(make, Path(folder), rounds))
-    Console(width=110).print(table)
+        for name in arguments.models:
+            table.add_row(*row(name, Path(folder), arguments.rounds, with_memory))
+    Console(width=160).print(table)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,9 @@ import tensorflow as tf
 
 from .errors import ConversionError, OptionError, reason
 from .graph import Graph, Node, layer_of
-from .weights import NAME, bind, fold_constants, large_weights, reading
+from .weights import NAME, Weights, bind, fold_constants
 
 if TYPE_CHECKING:
-    import keras
     import onnx
     import onnx_ir as ir
 
@@ -48,12 +47,11 @@ def convert_graph(graph: Graph, opset: int) -> ir.Model:
         ConversionError: A layer has no ONNX form.
     """
     names = [node.name for node in graph.nodes]
-    weights = large_weights(graph.layers())
     try:
         try:
+            weights = Weights(graph.layers())
             return convert(graph, graph.input_ports, opset, names, weights)
         except ConversionError:
-            # Some operators want their weights as constants.
             return convert(graph, graph.input_ports, opset, names)
     except ConversionError as error:
         if error.layer is not None or not graph.nodes:
@@ -70,7 +68,7 @@ def convert(
     inputs: Sequence[Port],
     opset: int,
     names: Sequence[str] = (),
-    weights: Sequence[keras.Variable] = (),
+    weights: Weights | None = None,
 ) -> ir.Model:
     """Convert a callable of tensors; inputs are called input_0, ..., outputs output_0, ...
 
@@ -79,7 +77,9 @@ def convert(
         inputs: Shapes and dtypes of the inputs.
         opset: ONNX operator set.
         names: Names of the layers, to find the one behind a TensorFlow operation.
-        weights: Variables that tf2onnx is not to see.
+        weights: Given for the fast way: large weights are not seen by tf2onnx (some operators
+            want constants), and there is no copy of the graph to return to where an optimizer
+            of tf2onnx fails.
 
     Raises:
         ConversionError: tf2onnx cannot convert it; `layer` is set where it is known.
@@ -88,9 +88,11 @@ def convert(
 
     with _tf2onnx_log() as log:
         try:
-            proto = _tf2onnx(_traced(call, inputs, weights), len(inputs), len(weights), opset)
-            model = ir.from_proto(proto)
-            bind(model, weights)
+            model = ir.from_proto(
+                _tf2onnx(_traced(call, inputs, weights), len(inputs), opset, weights)
+            )
+            if weights is not None:
+                bind(model, weights)
             fold_constants(model)
         except ConversionError:
             raise
@@ -101,51 +103,67 @@ def convert(
     return model
 
 
-def _traced(call: Any, inputs: Sequence[Port], weights: Sequence[keras.Variable]) -> Any:
+def _traced(call: Any, inputs: Sequence[Port], weights: Weights | None) -> Any:
     """The concrete TensorFlow function; `identity` keeps outputs apart that are one tensor."""
-    ends = [*inputs, *weights]
-    names = [
-        *(f"input_{i}" for i in range(len(inputs))),
-        *(NAME.format(i) for i in range(len(weights))),
-    ]
+    count = len(inputs)
     signature = [
-        tf.TensorSpec(end.shape, end.dtype, name) for end, name in zip(ends, names, strict=True)
+        tf.TensorSpec(port.shape, port.dtype, f"input_{i}") for i, port in enumerate(inputs)
     ]
+    for i, weight in enumerate(weights.large if weights else ()):
+        signature.append(tf.TensorSpec(weight.shape, weight.dtype, NAME.format(i)))
 
     def function(*tensors: Any) -> list[Any]:
-        with reading(weights, tensors[len(inputs) :]):
-            return [tf.identity(y) for y in call(*tensors[: len(inputs)])]
+        with weights.given(tensors[count:]) if weights else nullcontext():
+            return [tf.identity(y) for y in call(*tensors[:count])]
 
-    return tf.function(function).get_concrete_function(*signature)
+    # Keras' layers are not seen by AutoGraph.
+    return tf.function(function, autograph=False).get_concrete_function(*signature)
 
 
-def _tf2onnx(function: Any, inputs: int, weights: int, opset: int) -> onnx.ModelProto:
+def _tf2onnx(function: Any, inputs: int, opset: int, weights: Weights | None) -> onnx.ModelProto:
     import tf2onnx.optimizer
     import tf2onnx.tf_loader
     import tf2onnx.tfonnx
     import tf2onnx.utils
 
+    from .handlers import HANDLERS
+
     # The counter of generated names; from 1, the same model gives the same names.
     tf2onnx.utils.INTERNAL_NAME = 1
     # Behind the arguments, `inputs` lists captured tensors, which are constants.
-    given = [tensor.name for tensor in function.inputs[: inputs + weights]]
+    count = inputs + (len(weights.large) if weights else 0)
+    given = [tensor.name for tensor in function.inputs[:count]]
     output_names = [tensor.name for tensor in function.outputs]
     renamed = {name: f"input_{i}" for i, name in enumerate(given[:inputs])}
     renamed |= {name: NAME.format(i) for i, name in enumerate(given[inputs:])}
     renamed |= {name: f"output_{i}" for i, name in enumerate(output_names)}
     with tf.device("/cpu:0"):
-        frozen = tf2onnx.tf_loader.from_function(function, given, output_names)
+        frozen = _frozen(function, given, output_names)
         with tf.Graph().as_default() as tf_graph:
             tf.import_graph_def(frozen, name="")
             graph = tf2onnx.tfonnx.process_tf_graph(
                 tf_graph,
                 continue_on_error=True,
                 opset=opset,
+                custom_op_handlers=HANDLERS,
                 input_names=given,
                 output_names=output_names,
                 tensors_to_rename=renamed,
             )
-            return tf2onnx.optimizer.optimize_graph(graph).make_model("model")
+            graph = tf2onnx.optimizer.optimize_graph(graph, catch_errors=weights is None)
+            return graph.make_model("model")
+
+
+def _frozen(function: Any, given: list[str], outputs: list[str]) -> Any:
+    """The GraphDef of a function, with what it captured as constants."""
+    import tf2onnx.tf_loader
+
+    graph_def = function.graph.as_graph_def(add_shapes=True)
+    if len(function.inputs) > len(given) or graph_def.library.function:
+        return tf2onnx.tf_loader.from_function(function, given, outputs)
+    # There is nothing to freeze.
+    with function.graph.as_default():
+        return tf2onnx.tf_loader.tf_optimize(given, outputs, graph_def)
 
 
 def _refuse_foreign(model: ir.Model, log: Sequence[str], names: Sequence[str]) -> None:

@@ -9,17 +9,19 @@ layer by layer.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .graph import Graph, Node
-from .parity import SAFETY, end_names, open_session
+from .parity import end_names, open_session
 from .precision import UNIT_ROUNDOFF, float64_run, widen
 from .program import Arrays, KerasProgram
+from .truth import SAFETY
 
 
-def first_diverging_layer(program: KerasProgram, file: bytes, arrays: Arrays) -> str | None:
+def first_diverging_layer(program: KerasProgram, file: Path, arrays: Arrays) -> str | None:
     """Name of the layer where the file parts from the model.
 
     Args:
@@ -60,13 +62,11 @@ def _layer_outputs(graph: Graph, arrays: Arrays) -> list[list[np.ndarray]]:
     return outputs
 
 
-def _inner_values(
-    file: bytes, program: KerasProgram, arrays: Arrays
-) -> dict[int, list[np.ndarray]]:
+def _inner_values(file: Path, program: KerasProgram, arrays: Arrays) -> dict[int, list[np.ndarray]]:
     """Every value that the file computes, sorted, by its number of elements."""
     import onnx
 
-    proto = onnx.load_from_string(file)
+    proto = onnx.load(file)
     known = {value.name for value in proto.graph.output}
     for node in proto.graph.node:
         for name in node.output:

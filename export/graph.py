@@ -131,10 +131,15 @@ class Graph:
             after: Called with each node and its results; what it returns replaces them.
         """
         table = {id(value): tensor for value, tensor in zip(self.inputs, tensors, strict=True)}
+        last = {id(value): node for node in self.nodes for value in node.inputs}
+        kept = {id(value) for value in self.outputs}
         for node in self.nodes:
             results = run(node, table)
             results = results if after is None else after(node, results)
             table.update(zip(map(id, node.outputs), results, strict=True))
+            for value in node.inputs:
+                if last[id(value)] is node and id(value) not in kept:
+                    table.pop(id(value), None)
         return [table[id(value)] for value in self.outputs]
 
 

@@ -9,7 +9,7 @@ with E and V the layer's `moving_mean` and `moving_variance`. a and b are comput
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -18,6 +18,7 @@ import numpy as np
 import kerasdl
 
 from .graph import Graph, Node
+from .maps import Map, Shape
 
 IDENTITIES_AT_INFERENCE: tuple[type, ...] = (
     keras.layers.ActivityRegularization,
@@ -41,15 +42,6 @@ BATCH_NORMALIZATIONS: tuple[type, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class ChannelMap:
-    """y = scale · x + shift along one axis (counted from the front)."""
-
-    scale: np.ndarray
-    shift: np.ndarray
-    axis: int
-
-
 def drop_training_only(graph: Graph) -> list[str]:
     """Take out the layers that do nothing at inference; return their names.
 
@@ -67,22 +59,75 @@ def _is_identity(operation: Any) -> bool:
     return type(operation) in IDENTITIES_AT_INFERENCE
 
 
-def batch_normalizations(graph: Graph) -> list[Node]:
-    """The batch-normalization calls of the graph, in order."""
-    return [node for node in graph.nodes if type(node.operation) in BATCH_NORMALIZATIONS]
+def is_batch_normalization(node: Node) -> bool:
+    """Whether a node is a batch normalization that computes what its class says."""
+    return type(node.operation) in BATCH_NORMALIZATIONS
 
 
-def channel_map(node: Node) -> ChannelMap:
-    """The fixed map that a batch-normalization call is at inference."""
-    layer: Any = node.operation
-    mean = float64(layer.moving_mean)
+def map_of(node: Node) -> Map | None:
+    """The fixed map that a layer is at inference, if it is one."""
+    read = MAPS.get(type(node.operation))
+    if read is None or "float" not in node.inputs[0].dtype:
+        return None
+    return read(node.operation, node.inputs[0].shape)
+
+
+def _batch_normalization(layer: Any, shape: Shape) -> Map:
     scale = 1.0 / np.sqrt(float64(layer.moving_variance) + layer.epsilon)
     if layer.gamma is not None:
         scale = scale * float64(layer.gamma)
-    shift = -scale * mean
+    shift = -scale * float64(layer.moving_mean)
     if layer.beta is not None:
         shift = shift + float64(layer.beta)
-    return ChannelMap(scale, shift, layer.axis % len(node.inputs[0].shape))
+    return Map.along(layer.axis % len(shape), len(shape), scale, shift)
+
+
+def _affine(layer: Any, shape: Shape) -> Map:
+    scale, shift = float64(layer.scale), float64(layer.offset)
+    return Map.along(layer.axis % len(shape), len(shape), scale, shift)
+
+
+def _normalization(layer: Any, shape: Shape) -> Map:
+    mean, deviation = _statistics(layer)
+    if layer.invert:
+        return Map.of(deviation, mean)
+    return Map.of(1.0 / deviation, -mean / deviation)
+
+
+def _statistics(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation, at the rank of the data."""
+    values = (keras.ops.convert_to_numpy(value) for value in (layer.mean, layer.variance))
+    mean, variance = (np.asarray(value, np.float64) for value in values)
+    return mean, np.maximum(np.sqrt(variance), keras.backend.epsilon())
+
+
+def _rescaling(layer: Any, shape: Shape) -> Map | None:
+    scale, shift = np.asarray(layer.scale, np.float64), np.asarray(layer.offset, np.float64)
+    if max(scale.ndim, shift.ndim) >= len(shape):
+        return None
+    if scale.ndim and keras.config.image_data_format() == "channels_first":
+        return None
+    arrays = (
+        value.reshape((1,) * (len(shape) - value.ndim) + value.shape) for value in (scale, shift)
+    )
+    return Map.of(*arrays)
+
+
+MAPS: dict[type, Callable[[Any, Shape], Map | None]] = {
+    **dict.fromkeys(BATCH_NORMALIZATIONS, _batch_normalization),
+    kerasdl.Affine: _affine,
+    keras.layers.Normalization: _normalization,
+    keras.layers.Rescaling: _rescaling,
+}
+
+
+def distance_from_zero(node: Node) -> float:
+    """How many deviations off zero the data lie that a Normalization subtracts the mean from."""
+    layer: Any = node.operation
+    if type(layer) is not keras.layers.Normalization or layer.invert:
+        return 0.0
+    mean, deviation = _statistics(layer)
+    return float(np.max(np.abs(mean) / deviation, initial=0.0))
 
 
 def float64(variable: Any) -> np.ndarray:

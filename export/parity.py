@@ -8,10 +8,9 @@ over all rows of the same kind of data
     tolerance = 16 · noise
 
 where reach is how far y goes when weights and results of layers are moved as rounding might move
-them (`rounding.py`). A file passes if |y_onnx − y| stays
-within the tolerance everywhere, for every batch size, with onnxruntime's optimizations off and
-on. Integers, booleans and strings must be equal, NaN and infinities must stand where Keras has
-them.
+them (`rounding.py`). A file passes if |y_onnx − y| stays within the tolerance everywhere, for every
+batch size, with onnxruntime's optimizations off and on. Integers, booleans and strings
+must be equal, NaN and infinities must stand where Keras has them.
 
 A comparison that could not have failed is none: where the tolerance exceeds a quarter of the
 output, or no number is finite, the file does not pass unless the user gives a tolerance.
@@ -23,18 +22,20 @@ float32 run and reach is taken as 2⁻²⁰ max|y|; the report says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .errors import OptionError, reason
+from .channels import channel_errors, channel_maxima, channel_noise, is_float
+from .errors import OptionError
 from .ports import Port
 from .program import Arrays, Program
+from .samples import Rows
+from .truth import SAFETY, Truth, Witness
 
-SAFETY = 16.0
 COARSEST = 0.25
-UNKNOWN_REACH = 2.0**-20
 
 
 @dataclass(frozen=True)
@@ -86,60 +87,34 @@ class Check:
         return self.conclusive and self.error <= self.tolerance
 
 
-@dataclass(frozen=True)
-class Truth:
-    """What a batch should give.
-
-    Attributes:
-        inputs: The batch.
-        data: `"random"` or `"data"`.
-        native: Keras' own outputs.
-        exact: The float64 outputs; the same as `native` where there is no float64 run.
-        reach: How far rounding moves each number of the outputs.
-    """
-
-    inputs: Arrays
-    data: str
-    native: Arrays
-    exact: Arrays
-    reach: Arrays
-
-
-@dataclass
 class Judge:
     """Computes the truth of batches once, and compares files with it.
 
-    Attributes:
+    Args:
         program: The model.
         tolerance: Replaces the derived tolerance.
-        float64_failure: Why there is no float64 run, or None.
+
+    Attributes:
+        truths: Of every batch so far.
     """
 
-    program: Program
-    tolerance: Tolerance | None = None
-    float64_failure: str | None = None
-    truths: list[Truth] = field(default_factory=list)
+    def __init__(self, program: Program, tolerance: Tolerance | None = None) -> None:
+        self.program = program
+        self.tolerance = tolerance
+        self.truths: list[Truth] = []
+        self._witness = Witness(program)
 
-    def add(self, batches: Sequence[Arrays], data: str) -> None:
-        """Run the model on batches."""
-        rng = np.random.default_rng(1)
-        for inputs in batches:
-            native = self.program.run(inputs)
-            exact, reach = self._wide(inputs, native, rng)
-            self.truths.append(Truth(inputs, data, native, exact, reach))
+    @property
+    def float64_failure(self) -> str | None:
+        """Why there is no float64 run, or None."""
+        return self._witness.float64_failure
 
-    def _wide(self, inputs: Arrays, native: Arrays, rng: Any) -> tuple[Arrays, Arrays]:
-        if self.float64_failure is None:
-            try:
-                return self.program.run_float64(inputs), self.program.reach(inputs, rng)
-            # A custom layer may refuse float64 in any way it likes.
-            except Exception as error:  # noqa: BLE001
-                self.float64_failure = reason(error)
-        zeros = [np.zeros(y.shape) for y in native]
-        pairs = zip(native, zeros, strict=True)
-        return native, [UNKNOWN_REACH * np.abs(y) if _is_float(y) else zero for y, zero in pairs]
+    def add(self, rows: Sequence[Rows], data: str) -> None:
+        """Run the model on batches of these rows."""
+        for each in rows:
+            self.truths += self._witness.of(each, data)
 
-    def compare(self, file: bytes | str, progress: Callable[[str], None]) -> list[Check]:
+    def compare(self, file: Path | bytes, progress: Callable[[str], None]) -> list[Check]:
         """Run the file on every batch, with onnxruntime's optimizations off and on."""
         checks = []
         for optimized in (False, True):
@@ -186,57 +161,13 @@ class Judge:
         return np.max(parts if same else [[part.max()] for part in parts], axis=0)
 
 
-def channel_noise(native: np.ndarray, exact: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """The largest rounding per channel; zero for what is not a float."""
-    if not _is_float(native):
-        return np.zeros(1)
-    unit = float(np.finfo(native.dtype).eps) / 2
-    floor = np.maximum(unit * channel_maxima(native, exact), np.finfo(np.float32).tiny)
-    own = channel_errors(native, native, exact)
-    return np.maximum.reduce([floor, own, _per_channel(reach)])
-
-
-def _is_float(array: np.ndarray) -> bool:
-    return array.dtype.kind == "f"
-
-
 def _could_fail(native: np.ndarray, magnitude: np.ndarray, limits: np.ndarray) -> bool:
     """Whether a wrong file would have been noticed."""
-    if not _is_float(native) or native.size == 0:
+    if not is_float(native) or native.size == 0:
         return True
     if not np.isfinite(native).any():
         return False
     return bool(limits.max() <= COARSEST * magnitude.max() or magnitude.max() == 0)
-
-
-def channel_errors(result: np.ndarray, native: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """Largest |result − exact| per channel; infinite where no difference can be taken."""
-    numeric = native.dtype.kind in "fiub"
-    if result.shape != native.shape or (numeric and result.dtype != native.dtype):
-        return np.full(1, np.inf)
-    if not _is_float(native):
-        return np.full(1, np.count_nonzero(result.astype(str) != native.astype(str)), np.float64)
-    odd = ~np.isfinite(native)
-    if not np.array_equal(result[odd], native[odd], equal_nan=True):
-        return np.full(1, np.inf)
-    with np.errstate(invalid="ignore"):
-        gaps = np.abs(result.astype(np.float64) - exact)
-    # A NaN in the result must not pass as "not larger".
-    gaps = np.where(odd, 0.0, np.where(np.isnan(gaps), np.inf, gaps))
-    return _per_channel(gaps)
-
-
-def channel_maxima(native: np.ndarray, exact: np.ndarray) -> np.ndarray:
-    """Largest |exact| per channel, where Keras' result is finite."""
-    if not _is_float(native):
-        return np.zeros(1)
-    return _per_channel(np.where(np.isfinite(native), np.abs(exact), 0.0))
-
-
-def _per_channel(values: np.ndarray) -> np.ndarray:
-    if values.ndim < 2 or values.shape[-1] == 0:
-        return np.full(1, np.max(values, initial=0.0))
-    return np.max(values.reshape(-1, values.shape[-1]), axis=0, initial=0.0)
 
 
 def _strain(error: np.ndarray, allowed: np.ndarray) -> np.ndarray:
@@ -245,7 +176,7 @@ def _strain(error: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     return np.divide(error, allowed, out=exhausted, where=allowed > 0)
 
 
-def open_session(file: bytes | str, optimized: bool) -> Any:
+def open_session(file: Path | bytes, optimized: bool) -> Any:
     """An onnxruntime session on the CPU."""
     import onnxruntime
 
@@ -255,7 +186,8 @@ def open_session(file: bytes | str, optimized: bool) -> Any:
     options.graph_optimization_level = (
         levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
     )
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    model = file if isinstance(file, bytes) else str(file)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def run_session(session: Any, program: Program, arrays: Arrays) -> Arrays:

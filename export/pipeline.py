@@ -1,6 +1,6 @@
 """The straight line from a model to a verified file.
 
-source → inference form → fold → convert → tidy → verify → write → report
+source → inference form → fold → convert → tidy → serialize → verify → keep → report
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ from .convert import DEFAULT_OPSET, check_opset, convert, convert_graph
 from .diverging import first_diverging_layer
 from .errors import ConversionError, OptionError, ParityError, SourceError, reason
 from .fold import Fold, fold
+from .fold_onnx import fold_onnx
 from .graph import Graph, layer_of
 from .inference import drop_training_only
 from .parity import Judge, Tolerance
 from .pin_shapes import pin_shapes
 from .program import KerasProgram, Program
 from .report import INCONCLUSIVE, Report
-from .samples import data_batches, load_data, random_batches, zero_batches
+from .rewrites import rewrite
+from .samples import Rows, data_rows, load_data, random_rows, zero_rows
+from .serialize import serialize
 from .source import open_source
 from .tidy import tidy
 from .trace import trace
-from .write import check_target, write
+from .write import check_target, pending
 
 if TYPE_CHECKING:
     import keras
-    import onnx
     import onnx_ir as ir
 
 Data = Mapping[str, Any] | str | os.PathLike[str]
@@ -114,29 +116,34 @@ def to_onnx(
 
     References: N4 (ONNX conversion), N2 (inference form of batch normalization).
     """
-    import onnx_ir as ir
-
     clock = _Clock(progress or _silent)
     tolerance = _tolerance(rtol, atol)
     check_opset(opset)
     target = check_target(path, model)
     with clock.stage("source", "reading the model"):
         program = open_source(model, unsafe=unsafe, imports=imports)
-    judge = _judge(program, data, tolerance, clock)
+    own = _own_rows(program, data)
     with clock.stage("fold", "folding"):
         graph, folds, dropped = _inference_graph(program)
     with clock.stage("convert", "converting"):
         converted = _convert(program, graph, opset)
+        if graph is not None:
+            folds = fold_onnx(converted, graph, folds)
         tidy(converted, program.name, program.inputs, program.outputs, _metadata(folds))
-        proto = ir.to_proto(converted)
-        content = proto.SerializeToString(deterministic=True)
-    report = _report(model, path, program, proto, len(content))
+    report = _report(model, path, program)
     report.folds, report.dropped = folds, dropped
-    _compare(report, judge, content, clock)
-    if not report.passed:
-        raise ParityError(f"{_verdict(report)} {path} was not written.", report, report.layer)
-    with clock.stage("write", "writing"):
-        write(target, content)
+    report.opset = converted.opset_imports[""]
+    report.nodes = Counter(node.op_type for node in converted.graph)
+    with pending(target) as file:
+        with clock.stage("write", "writing"):
+            file.fill(serialize(converted))
+        report.size = file.size
+        del graph, converted  # and with them the folded weights
+        judge = _judge(program, own, tolerance, clock)
+        _compare(report, judge, file.path, clock)
+        if not report.passed:
+            raise ParityError(f"{_verdict(report)} {path} was not written.", report, report.layer)
+        file.keep()
     report.seconds = clock.seconds
     return report
 
@@ -193,11 +200,14 @@ def verify(
     with clock.stage("source", "reading the model"):
         proto = read(onnx_path)
         program = open_source(model, unsafe=unsafe, imports=imports)
-    content = proto.SerializeToString()
-    judge = _judge(program, data, tolerance, clock)
-    report = _report(model, onnx_path, program, proto, Path(onnx_path).stat().st_size)
+    report = _report(model, onnx_path, program)
+    report.opset = next((e.version for e in proto.opset_import if e.domain in {"", "ai.onnx"}), 0)
+    report.nodes = Counter(node.op_type for node in proto.graph.node)
+    report.size = Path(onnx_path).stat().st_size
+    del proto
+    judge = _judge(program, _own_rows(program, data), tolerance, clock)
     try:
-        _compare(report, judge, content, clock)
+        _compare(report, judge, Path(onnx_path), clock)
     except ConversionError as error:
         raise SourceError(f"{onnx_path} does not run on the model's inputs: {error}") from error
     report.seconds = clock.seconds
@@ -223,15 +233,19 @@ def _tolerance(rtol: float | None, atol: float | None) -> Tolerance | None:
     return Tolerance(rtol or 0.0, atol or 0.0)
 
 
+def _own_rows(program: Program, data: Data | None) -> list[Rows]:
+    """The user's data, checked before the work begins."""
+    if data is None:
+        return []
+    arrays = load_data(data) if isinstance(data, str | os.PathLike) else data
+    return data_rows(arrays, program.inputs)
+
+
 def _judge(
-    program: Program, data: Data | None, tolerance: Tolerance | None, clock: _Clock
+    program: Program, own: Sequence[Rows], tolerance: Tolerance | None, clock: _Clock
 ) -> Judge:
     """The truth on random batches and on the user's data."""
     judge = Judge(program, tolerance)
-    own = []
-    if data is not None:
-        arrays = load_data(data) if isinstance(data, str | os.PathLike) else data
-        own = data_batches(arrays, program.inputs)
     with clock.stage("reference", "running the model in float32 and float64"):
         _add_random(judge, optional=bool(own))
         try:
@@ -242,11 +256,11 @@ def _judge(
 
 
 def _add_random(judge: Judge, optional: bool) -> None:
-    """Random batches; zeros where the model cannot take those, e.g. as indices."""
+    """Random rows; zeros where the model cannot take those, e.g. as indices."""
     program = judge.program
-    for batches in (random_batches, zero_batches):
+    for rows in (random_rows, zero_rows):
         try:
-            judge.add(batches(program), "random")
+            judge.add(rows(program), "random")
             return
         # Keras raises whatever the model's own code does on data it cannot take.
         except Exception as error:  # noqa: BLE001
@@ -265,6 +279,8 @@ def _inference_graph(program: Program) -> tuple[Graph | None, list[Fold], list[s
     graph = trace(program.model)
     dropped = drop_training_only(graph)
     folds = fold(graph)
+    graph.exact.clear()  # only folding needs them, and they are twice the weights
+    rewrite(graph)
     pin_shapes(graph)
     return graph, folds, dropped
 
@@ -275,12 +291,12 @@ def _convert(program: Program, graph: Graph | None, opset: int) -> ir.Model:
     return convert(program, program.inputs, opset)
 
 
-def _compare(report: Report, judge: Judge, content: bytes, clock: _Clock) -> None:
+def _compare(report: Report, judge: Judge, file: Path, clock: _Clock) -> None:
     """Fill in the comparisons; on a mismatch, look for the layer."""
     program = judge.program
     with clock.stage("verify", "comparing"):
         try:
-            report.checks = judge.compare(content, clock.progress)
+            report.checks = judge.compare(file, clock.progress)
         except OptionError:
             raise
         # onnxruntime has no exception class of its own.
@@ -289,7 +305,7 @@ def _compare(report: Report, judge: Judge, content: bytes, clock: _Clock) -> Non
     report.float64_failure = judge.float64_failure
     if not report.passed and report.conclusive and isinstance(program, KerasProgram):
         clock.progress("looking for the layer where it begins to differ")
-        report.layer = first_diverging_layer(program, content, judge.truths[-1].inputs)
+        report.layer = first_diverging_layer(program, file, judge.truths[-1].inputs)
 
 
 def _not_runnable(error: Exception, program: Program) -> ConversionError:
@@ -318,17 +334,14 @@ def _metadata(folds: Sequence[Fold]) -> dict[str, str]:
     }
 
 
-def _report(model: Any, path: Any, program: Program, proto: onnx.ModelProto, size: int) -> Report:
+def _report(model: Any, path: Any, program: Program) -> Report:
     named = isinstance(model, str | os.PathLike)
     report = Report(
         source=os.fspath(model) if named else program.name,
         target=os.fspath(path),
         model=program.name,
-        opset=next((e.version for e in proto.opset_import if e.domain in {"", "ai.onnx"}), 0),
         inputs=list(program.inputs),
         outputs=list(program.outputs),
-        nodes=Counter(node.op_type for node in proto.graph.node),
-        size=size,
         versions={name: _version(name) for name in PACKAGES},
     )
     if isinstance(program, KerasProgram):

@@ -36,7 +36,7 @@ def float64_run(
     """
     layers = list(layers)
     # Not the public property: its setter writes into a policy map, and may quantize the layer.
-    policies = [layer._dtype_policy for layer in layers]
+    before = [(layer._dtype_policy, layer.autocast) for layer in layers]
     wide = keras.DTypePolicy("float64")
     with keras.StatelessScope() as scope:
         fixed = _statistics_of_inputs(layers)
@@ -50,10 +50,12 @@ def float64_run(
         try:
             for layer in layers:
                 layer._dtype_policy = wide
+                # Normalizations leave it to their `call` what becomes of a float32 input.
+                layer.autocast = True
             yield
         finally:
-            for layer, policy in zip(layers, policies, strict=True):
-                layer._dtype_policy = policy
+            for layer, (policy, autocast) in zip(layers, before, strict=True):
+                layer._dtype_policy, layer.autocast = policy, autocast
 
 
 def widen(array: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ TensorFlow. `KerasProgram` is a Keras model; `saved_model.SavedModelProgram` a T
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +25,8 @@ from .rounding import distance, move_results
 from .trace import closed_inputs, open_function, trace
 
 Arrays = list[np.ndarray]
+FREE_EXTENT = 32
+"""What a free axis is taken to have where an amount of work is estimated."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,17 @@ class Program(Protocol):
     def run_float64(self, arrays: Arrays) -> Arrays:
         """Outputs of the same model computed in float64; see `precision.float64_run`."""
 
-    def reach(self, arrays: Arrays, rng: np.random.Generator) -> Arrays:
-        """How far rounding moves each number of the outputs; see `rounding.py`."""
+    def reach(self, arrays: Arrays, exact: Arrays, rng: np.random.Generator) -> Arrays:
+        """How far rounding moves each number of the outputs `exact`; see `rounding.py`."""
 
     def ranges(self) -> dict[str, Range]:
         """What is known of the data, per input name."""
 
     def parameters(self) -> int:
         """Number of weights."""
+
+    def work(self) -> int:
+        """About how many numbers the model computes for one row, or how many weights it has."""
 
 
 class KerasProgram:
@@ -80,7 +87,7 @@ class KerasProgram:
             outputs = self.model(self._packed(arrays), training=False)
         return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
 
-    def reach(self, arrays: Arrays, rng: np.random.Generator) -> Arrays:
+    def reach(self, arrays: Arrays, exact: Arrays, rng: np.random.Generator) -> Arrays:
         """Of the graph against itself: where it computes something else, that is no rounding."""
 
         def move(node: Node, results: list[Any]) -> list[Any]:
@@ -88,13 +95,26 @@ class KerasProgram:
 
         wide = [widen(array) for array in arrays]
         with float64_run(flatten_layers(self.model)):
-            still = self.graph(*wide)
+            still = self._still(wide, exact)
         with float64_run(flatten_layers(self.model), perturb=rng):
             moved = self.graph(*wide, after=move)
         return [distance(a, b) for a, b in zip(moved, still, strict=True)]
 
+    def _still(self, arrays: Arrays, exact: Arrays) -> Arrays:
+        """What the graph computes: `exact`, if that is so of the first row."""
+        batched = all(port.shape and port.shape[0] is None for port in self.inputs)
+        if batched:
+            first = [np.asarray(y) for y in self.graph(*(array[:1] for array in arrays))]
+            if all(map(_begins, exact, first)):
+                return exact
+        return self.graph(*arrays)
+
     def parameters(self) -> int:
         return int(self.model.count_params())
+
+    def work(self) -> int:
+        values = [value for node in self.graph.nodes for value in node.outputs]
+        return max(self.parameters(), sum(_size(value.shape[1:]) for value in values))
 
     def ranges(self) -> dict[str, Range]:
         """Statistics of a Normalization, or the smallest vocabulary, behind an input."""
@@ -145,6 +165,21 @@ class KerasProgram:
                     "stateful=False, or with the state as an input and an output.",
                     layer.name,
                 )
+
+
+def _begins(whole: np.ndarray, first: np.ndarray) -> bool:
+    """Whether a result begins with this one, to nearly all digits of float64."""
+    if whole.ndim == 0 or whole[:1].shape != first.shape or whole.dtype != first.dtype:
+        return False
+    if whole.dtype.kind != "f":
+        return np.array_equal(whole[:1], first)
+    close = 1e-11 * np.max(np.abs(first), initial=0.0, where=np.isfinite(first))
+    return np.allclose(whole[:1], first, rtol=0, atol=close, equal_nan=True)
+
+
+def _size(shape: Sequence[int | None]) -> int:
+    """Elements of a shape, whose free axes count as some images' or texts' would."""
+    return math.prod(FREE_EXTENT if extent is None else extent for extent in shape)
 
 
 def _range_of(layer: Any) -> Range | None:

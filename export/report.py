@@ -27,8 +27,8 @@ class Report:
         source: The model's path, or its name if it was in memory.
         target: The ONNX file.
         model: The model's name.
-        opset: ONNX operator set of the file.
         inputs, outputs: Ends of the model.
+        opset: ONNX operator set of the file.
         folds: One entry per batch normalization; empty for a verification.
         dropped: Layers that only matter in training.
         operations: Number of Keras operations in the model; None where they cannot be seen.
@@ -45,9 +45,9 @@ class Report:
     source: str
     target: str
     model: str
-    opset: int
     inputs: list[Port]
     outputs: list[Port]
+    opset: int = 0
     folds: list[Fold] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     operations: int | None = None
@@ -70,7 +70,8 @@ class Report:
         """Number of Keras operations after folding."""
         if self.operations is None:
             return None
-        return self.operations - len(self.dropped) - sum(bool(fold.into) for fold in self.folds)
+        gone = sum(fold.reason is None and not fold.closed for fold in self.folds)
+        return self.operations - len(self.dropped) - gone
 
     @property
     def conclusive(self) -> bool:

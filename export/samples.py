@@ -6,6 +6,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +17,75 @@ from .ports import Port
 from .program import Arrays, Program, Range
 
 BATCH_SIZES = (1, 3, 32)
+FEW_ROWS = 3
+"""Different rows for a model of much work; larger batches repeat them."""
+MUCH_WORK = 2_000_000
 FREE_AXIS, FREE_SPATIAL_AXIS = 7, 32
 ROWS_PER_RUN = 32
 
 
-def zero_batches(program: Program) -> list[Arrays]:
-    """Batches of zeros (empty strings), for a model that random data is no input of."""
+@dataclass(frozen=True)
+class Rows:
+    """Different rows, and the sizes of the batches to be made of them.
+
+    Attributes:
+        arrays: One per input.
+        sizes: A batch larger than the rows repeats them in turn.
+        free: Per input, whether its first axis is the batch's.
+    """
+
+    arrays: Arrays
+    sizes: tuple[int, ...]
+    free: tuple[bool, ...]
+
+    @property
+    def count(self) -> int:
+        return next((len(x) for x, free in zip(self.arrays, self.free, strict=True) if free), 1)
+
+    def batch(self, size: int) -> Arrays:
+        pairs = zip(self.arrays, self.free, strict=True)
+        return [array[self.places(size)] if free else array for array, free in pairs]
+
+    def places(self, size: int) -> np.ndarray:
+        """Which row stands in each place of a batch."""
+        return np.arange(size) % self.count
+
+
+def zero_rows(program: Program) -> list[Rows]:
+    """Rows of zeros (empty strings), for a model that random data is no input of."""
     return [
-        [np.full(array.shape, "" if array.dtype == object else 0, array.dtype) for array in batch]
-        for batch in random_batches(program)
+        replace(rows, arrays=[_zeros(array) for array in rows.arrays])
+        for rows in random_rows(program)
     ]
 
 
-def random_batches(program: Program, seed: int = 0) -> list[Arrays]:
-    """One batch per size in BATCH_SIZES, or a single one if the model fixes its batch.
+def random_rows(program: Program, seed: int = 0) -> list[Rows]:
+    """Rows for batches of BATCH_SIZES, or of the size that the model fixes.
 
     Floats are normal, around the statistics of a Normalization layer where there is one;
     integers lie within the vocabulary of the Embedding that reads them, else in 0..9.
     """
     rng = np.random.default_rng(seed)
     ranges = program.ranges()
-    fixed = {port.shape[0] for port in program.inputs if port.shape and port.shape[0] is not None}
+    fixed = sorted({port.shape[0] for port in program.inputs if port.shape and port.shape[0]})
+    most = FEW_ROWS if program.work() > MUCH_WORK else max(BATCH_SIZES)
+    free = tuple(_is_free(port) for port in program.inputs)
     return [
-        [_random(port, size, ranges.get(port.name, Range()), rng) for port in program.inputs]
-        for size in (fixed or BATCH_SIZES)
+        Rows(
+            [_random(port, count, ranges.get(port.name, Range()), rng) for port in program.inputs],
+            sizes,
+            free,
+        )
+        for count, sizes in ([(n, (n,)) for n in fixed] if fixed else [(most, BATCH_SIZES)])
     ]
+
+
+def _zeros(array: np.ndarray) -> np.ndarray:
+    return np.full(array.shape, "" if array.dtype == object else 0, array.dtype)
+
+
+def _is_free(port: Port) -> bool:
+    return bool(port.shape) and port.shape[0] is None
 
 
 def _random(port: Port, batch: int, known: Range, rng: np.random.Generator) -> np.ndarray:
@@ -82,7 +127,7 @@ def load_data(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise OptionError(f"{path} is no readable .npz file: {reason(error)}") from error
 
 
-def data_batches(data: Mapping[str, Any], inputs: Sequence[Port]) -> list[Arrays]:
+def data_rows(data: Mapping[str, Any], inputs: Sequence[Port]) -> list[Rows]:
     """The user's arrays in batches of at most 32 rows, checked against the inputs.
 
     Raises:
@@ -105,7 +150,9 @@ def data_batches(data: Mapping[str, Any], inputs: Sequence[Port]) -> list[Arrays
     step = fixed or ROWS_PER_RUN
     if fixed and count % fixed:
         raise OptionError(f"The model takes batches of {fixed} rows. Received: {count} rows.")
-    return [[array[start : start + step] for array in arrays] for start in range(0, count, step)]
+    chunks = [[array[start : start + step] for array in arrays] for start in range(0, count, step)]
+    free = (True,) * len(arrays)
+    return [Rows(chunk, (len(chunk[0]),), free) for chunk in chunks]
 
 
 def _matched(data: Mapping[str, Any], inputs: Sequence[Port]) -> Sequence[Port]:

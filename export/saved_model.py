@@ -58,9 +58,9 @@ class SavedModelProgram:
     def run_float64(self, arrays: Arrays) -> Arrays:
         return self._run_float64(arrays)
 
-    def reach(self, arrays: Arrays, rng: np.random.Generator) -> Arrays:
-        pairs = zip(self._run_float64(arrays, rng), self._run_float64(arrays), strict=True)
-        return [distance(moved, still) for moved, still in pairs]
+    def reach(self, arrays: Arrays, exact: Arrays, rng: np.random.Generator) -> Arrays:
+        moved = self._run_float64(arrays, rng)
+        return [distance(*pair) for pair in zip(moved, exact, strict=True)]
 
     def _run_float64(self, arrays: Arrays, perturb: np.random.Generator | None = None) -> Arrays:
         names = [tensor.name for tensor in self._frozen.inputs]
@@ -83,6 +83,9 @@ class SavedModelProgram:
 
     def parameters(self) -> int:
         return sum(int(np.prod(variable.shape)) for variable in self._signature.variables)
+
+    def work(self) -> int:
+        return self.parameters()
 
 
 def to_float64(graph_def: Any, perturb: np.random.Generator | None = None) -> Any:

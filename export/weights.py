@@ -15,41 +15,61 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 LARGE = 256
-"""Elements from which on a weight is an input; by small ones tf2onnx chooses operators."""
+"""Elements from which on a weight is an input."""
 NAME = "weight_{}"
 
 
-def large_weights(layers: Iterable[keras.Layer]) -> list[keras.Variable]:
-    """The variables of the layers whose numbers tf2onnx need not see."""
-    found = {id(variable): variable for layer in layers for variable in layer.variables}
-    return [v for v in found.values() if math.prod(v.shape) >= LARGE and "float" in v.dtype]
+class Weights:
+    """The variables of layers: large ones, which are inputs, and others, which are constants.
+
+    By small ones tf2onnx may choose how it converts a layer, a bias it adds to its layer's node
+    only if it is constant, and a recurrent layer it knows for one by its constants.
+    """
+
+    def __init__(self, layers: Iterable[keras.Layer] = ()) -> None:
+        layers = list(layers)
+        found = {id(variable): variable for layer in layers for variable in layer.variables}
+        recurrent = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
+        constant = {id(variable) for layer in recurrent for variable in layer.variables}
+        self.large = [
+            variable
+            for variable in found.values()
+            if len(variable.shape) > 1
+            and math.prod(variable.shape) >= LARGE
+            and _is_float(variable)
+            and id(variable) not in constant
+        ]
+        large = set(map(id, self.large))
+        # Read here, for there are no numbers to be had while a function is traced.
+        self.small = [(v, _view(v)) for v in found.values() if id(v) not in large]
+
+    @contextmanager
+    def given(self, tensors: Sequence[Any]) -> Iterator[None]:
+        """Let the layers read these tensors in place of the large ones."""
+        with keras.StatelessScope() as scope:
+            for variable, tensor in zip(self.large, tensors, strict=True):
+                scope.add_update((variable, tensor))
+            for variable, value in self.small:
+                scope.add_update((variable, tf.constant(value)))
+            yield
 
 
-@contextmanager
-def reading(weights: Sequence[keras.Variable], tensors: Sequence[Any]) -> Iterator[None]:
-    """Let the layers read tensors in place of these variables."""
-    with keras.StatelessScope() as scope:
-        for variable, tensor in zip(weights, tensors, strict=True):
-            scope.add_update((variable, tensor))
-        yield
-
-
-def bind(model: ir.Model, weights: Sequence[keras.Variable]) -> None:
+def bind(model: ir.Model, weights: Weights) -> None:
     """Make the inputs `weight_0`, ... initializers with the values of the weights, in place."""
     import onnx_ir as ir
 
-    values = {NAME.format(i): weight for i, weight in enumerate(weights)}
+    values = {NAME.format(i): weight for i, weight in enumerate(weights.large)}
     inputs = list(model.graph.inputs)
     model.graph.inputs[:] = [value for value in inputs if value.name not in values]
     for value in inputs:
         if value.name in values:
-            array = np.asarray(keras.ops.convert_to_numpy(values[value.name]))
-            value.const_value = ir.tensor(array, name=value.name)
+            value.const_value = ir.tensor(_view(values[value.name]), name=value.name)
             model.graph.register_initializer(value)
 
 
@@ -70,3 +90,12 @@ def fold_constants(model: ir.Model) -> None:
         input_size_limit=unlimited,
         output_size_limit=unlimited,
     )
+
+
+def _is_float(variable: keras.Variable) -> bool:
+    return "float" in keras.backend.standardize_dtype(variable.dtype)
+
+
+def _view(variable: keras.Variable) -> np.ndarray:
+    """The numbers themselves, not a copy: nothing changes them while a file is written."""
+    return np.asarray(tf.convert_to_tensor(variable.value))

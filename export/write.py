@@ -1,15 +1,16 @@
 """Write: a file appears complete, or not at all.
 
 Where the system has anonymous files (Linux), the bytes go to one without a name, which vanishes
-with the process; only when they are all on the disk does it get a name beside the target, and is
-renamed onto it. Elsewhere a temporary file takes its place.
+with the process; only when they are all on the disk, and have been looked at there, does it get a
+name beside the target, and is renamed onto it. Elsewhere a temporary file takes its place.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import TargetError, reason
@@ -52,44 +53,97 @@ def _check_target(target: Path) -> None:
         raise TargetError(f"The folder {folder} cannot be written to. Name another target.")
 
 
+class Pending:
+    """A file that can be read by its `path`, and that is not there until it is kept."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        self._named = False
+        try:
+            flags = os.O_TMPFILE | os.O_RDWR
+            self._descriptor = os.open(target.parent, flags, 0o666)
+        except (AttributeError, OSError):  # no anonymous files on this system or file system
+            flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
+            self._descriptor = os.open(self._beside, flags, 0o666)
+            self._named = True
+
+    @property
+    def path(self) -> Path:
+        return self._beside if self._named else Path(f"/proc/self/fd/{self._descriptor}")
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self._descriptor).st_size
+
+    def fill(self, chunks: Iterable[bytes | memoryview]) -> None:
+        """Write the chunks one after the other, through to the disk.
+
+        Raises:
+            TargetError: The system refuses, e.g. because the disk is full.
+        """
+        with _refused(self._target):
+            for chunk in chunks:
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(self._descriptor, view) :]
+            os.fsync(self._descriptor)
+
+    def keep(self) -> None:
+        """Put the file at its target in one step.
+
+        Raises:
+            TargetError: The system refuses.
+        """
+        with _refused(self._target):
+            if not self._named:
+                source = f"/proc/self/fd/{self._descriptor}"
+                # Only with a `src_dir_fd` does Python ask the system to follow the link.
+                os.link(source, self._beside, src_dir_fd=self._descriptor)
+                self._named = True
+            os.replace(self._beside, self._target)
+            self._named = False
+            _sync_folder(self._target.parent)
+
+    def close(self) -> None:
+        """Let go of the file; it vanishes unless it was kept."""
+        os.close(self._descriptor)
+        if self._named:
+            self._beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def pending(target: Path) -> Iterator[Pending]:
+    """A file that takes the place of `target` when it is kept; an old one stays until then.
+
+    Raises:
+        TargetError: The system refuses.
+    """
+    with _refused(target):
+        file = Pending(target)
+    try:
+        yield file
+    finally:
+        file.close()
+
+
 def write(target: Path, content: bytes) -> None:
     """Put `content` at `target` in one step; an old file stays until the new one is complete.
 
     Raises:
         TargetError: The system refuses, e.g. because the disk is full.
     """
-    beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    with pending(target) as file:
+        file.fill([content])
+        file.keep()
+
+
+@contextmanager
+def _refused(target: Path) -> Iterator[None]:
     try:
-        _store(beside, content)
-        os.replace(beside, target)
-        _sync_folder(target.parent)
+        yield
     except OSError as error:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
         raise TargetError(f"{target} cannot be written: {error.strerror or error}.") from error
-
-
-def _store(path: Path, content: bytes) -> None:
-    """Let `path` appear with all of `content`."""
-    try:
-        descriptor = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY, 0o666)
-    except (AttributeError, OSError):  # no anonymous files on this system or file system
-        with path.open("xb") as file:
-            _fill(file.fileno(), content)
-        return
-    try:
-        _fill(descriptor, content)
-        # Only with a `src_dir_fd` does Python ask the system to follow the link.
-        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _fill(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-    os.fsync(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -278,12 +278,15 @@ def _settable_rate(optimizer: Any) -> Iterator[None]:
     instead = keras.Variable(0.0, trainable=False, name="learning_rate")
     # The setter of Keras refuses a number where there is a schedule.
     optimizer._learning_rate = instead
-    if not any(instead is variable for variable in optimizer.variables):
+    # Only JAX must be told of every variable; TensorFlow could not save the optimizer any more.
+    tracked = keras.backend.backend() == "jax"
+    if tracked and not any(instead is variable for variable in optimizer.variables):
         optimizer._track_variable(instead)
     try:
         yield
     finally:
-        optimizer._untrack_variable(instead)
+        if tracked:
+            optimizer._untrack_variable(instead)
         optimizer._learning_rate = before
 
 

@@ -155,7 +155,9 @@ class Optimizer(WideSlots):
         arguments.require_lazy(lazy, gradient_accumulation_steps)
         rate = arguments.plain_rate(learning_rate)
         super().__init__(
-            learning_rate=rate,
+            # Of a number Keras makes a variable in floatx, which rounds it. A variable that has
+            # been there cannot be taken out: TensorFlow would refuse to save the optimizer.
+            learning_rate=rate if callable(rate) else lambda: rate,
             weight_decay=weight_decay,
             clipnorm=clipnorm,
             clipvalue=clipvalue,
@@ -175,16 +177,14 @@ class Optimizer(WideSlots):
         self.learning_rate_multipliers = _copy(learning_rate_multipliers)
         self.weight_decay_multipliers = _copy(weight_decay_multipliers)
         self.lazy = lazy
-        if not callable(rate) and rate_dtype(self.learning_rate) == "float64":
-            self._hold_in_float64(rate)
+        if not callable(rate):
+            self._hold(rate)
 
-    def _hold_in_float64(self, learning_rate: float) -> None:
-        # Keras makes this variable in floatx, which rounds the rate, without a choice.
-        self._untrack_variable(self.learning_rate)
+    def _hold(self, learning_rate: float) -> None:
         with keras.name_scope(self.name):
             self._learning_rate = keras.Variable(
                 learning_rate,
-                dtype="float64",
+                dtype=rate_dtype(self.iterations),
                 trainable=False,
                 aggregation="only_first_replica",
                 name="learning_rate",

@@ -33,9 +33,9 @@ def chain():
         ("one", "bias", {"one"}),
         ("two", "gamma", {"two"}),
         ("two", "moving_mean", {"two"}),
-        # Folded into `three`: neither is in the file by itself.
-        ("three", "kernel", {"three", "four"}),
-        ("four", "beta", {"three", "four"}),
+        # The three are one node in the file, but for a shift of `two` at the borders.
+        ("three", "kernel", {"two", "three", "four"}),
+        ("four", "beta", {"two", "three", "four"}),
         ("eight", "kernel", {"eight"}),
         ("nine", "bias", {"nine"}),
     ],

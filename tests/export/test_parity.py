@@ -7,9 +7,10 @@ import pytest
 from keras import layers
 
 from kerasdl import export
-from kerasdl.export.parity import Check, Judge, Tolerance, channel_errors, channel_noise
+from kerasdl.export.channels import channel_errors, channel_noise
+from kerasdl.export.parity import Check, Judge, Tolerance
 from kerasdl.export.program import KerasProgram
-from kerasdl.export.samples import random_batches
+from kerasdl.export.samples import random_rows
 from random_networks import randomize
 
 
@@ -21,7 +22,7 @@ def exact_file(model, tmp_path):
 def judged(model, file, tolerance=None):
     program = KerasProgram(model)
     judge = Judge(program, tolerance)
-    judge.add(random_batches(program), "random")
+    judge.add(random_rows(program), "random")
     return judge.compare(file, lambda message: None)
 
 
@@ -53,6 +54,26 @@ def test_a_small_weight_error_is_found_and_rounding_is_not(name, tmp_path):
         assert not all(check.passed for check in judged(model, file)), variable.path
         variable.assign(before)
     assert all(check.passed for check in judged(model, file))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        layers.LayerNormalization(),
+        layers.RMSNormalization(),
+        layers.GroupNormalization(2),
+        layers.BatchNormalization(),
+        layers.UnitNormalization(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_normalization_that_comes_first_runs_in_float64(first):
+    program = KerasProgram(stack(first))
+    x = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+    (exact,) = program.run_float64([x])
+    assert exact.dtype == np.float64
+    (native,) = program.run([x])
+    assert 0 < np.abs(native - exact).max() < 1e-5
 
 
 def test_noise_is_the_largest_of_three():

@@ -53,7 +53,7 @@ def test_json_says_what_the_text_says(tmp_path):
     found = export.to_onnx(model, tmp_path / "model.onnx")
     data = json.loads(found.to_json())
     assert data["passed"] is True
-    assert data["folds"] == [{"layer": "bn", "into": ["dense"], "reason": None}]
+    assert data["folds"] == [{"layer": "bn", "into": ["dense"], "reason": None, "closed": False}]
     assert data["inputs"] == [{"name": "x", "shape": [None, 4], "dtype": "float32"}]
     assert {c["batch"] for c in data["checks"]} == {1, 3, 32}
     assert all(c["passed"] and c["error"] <= c["tolerance"] for c in data["checks"])

@@ -8,7 +8,7 @@ from keras import layers
 from kerasdl.export import OptionError
 from kerasdl.export.ports import Port
 from kerasdl.export.program import KerasProgram
-from kerasdl.export.samples import data_batches, load_data, random_batches
+from kerasdl.export.samples import data_rows, load_data, random_rows, zero_rows
 
 X = Port("x", (None, 4), "float32")
 Y = Port("y", (None,), "int32")
@@ -16,10 +16,37 @@ Y = Port("y", (None,), "int32")
 
 def test_batches_of_three_sizes_the_same_every_time():
     program = KerasProgram(keras.Sequential([keras.Input((4,)), layers.Dense(2)]))
-    batches = random_batches(program)
-    assert [batch[0].shape for batch in batches] == [(1, 4), (3, 4), (32, 4)]
-    for first, second in zip(batches, random_batches(program), strict=True):
-        np.testing.assert_array_equal(first[0], second[0])
+    (rows,) = random_rows(program)
+    assert rows.sizes == (1, 3, 32)
+    batches = [rows.batch(size)[0] for size in rows.sizes]
+    assert [batch.shape for batch in batches] == [(1, 4), (3, 4), (32, 4)]
+    assert len(np.unique(batches[-1], axis=0)) == 32
+    np.testing.assert_array_equal(rows.arrays[0], random_rows(program)[0].arrays[0])
+
+
+def test_much_work_has_few_rows_that_repeat():
+    stack = [layers.Conv2D(64, 1) for _ in range(3)]
+    program = KerasProgram(keras.Sequential([keras.Input((128, 128, 1)), *stack]))
+    (rows,) = random_rows(program)
+    assert rows.count == 3
+    large = rows.batch(32)[0]
+    np.testing.assert_array_equal(large[:3], rows.arrays[0])
+    np.testing.assert_array_equal(large[30:], rows.arrays[0][:2])
+
+
+def test_a_batch_that_the_model_fixes():
+    inputs = [keras.Input((4,), batch_size=5, name="a"), keras.Input((4,), name="b")]
+    program = KerasProgram(keras.Model(inputs, inputs[0] * 2))
+    (rows,) = random_rows(program)
+    assert rows.sizes == (5,)
+    assert [x.shape for x in rows.batch(5)] == [(5, 4), (5, 4)]
+
+
+def test_zeros_are_empty_strings_where_there_are_strings():
+    inputs = [keras.Input((4,), name="a"), keras.Input((1,), dtype="string", name="b")]
+    (rows,) = zero_rows(KerasProgram(keras.Model(inputs, inputs)))
+    assert not rows.arrays[0].any()
+    assert set(rows.arrays[1].ravel()) == {""}
 
 
 def test_batches_follow_what_the_model_knows_of_its_data():
@@ -28,7 +55,7 @@ def test_batches_follow_what_the_model_knows_of_its_data():
     normalization = layers.Normalization(mean=[100.0, -5.0], variance=[4.0, 1e-4])
     summed = layers.GlobalAveragePooling1D()(layers.Embedding(3, 2)(words))
     model = keras.Model([words, numbers], layers.Add()([summed, normalization(numbers)]))
-    drawn = random_batches(KerasProgram(model))[-1]
+    drawn = random_rows(KerasProgram(model))[0].arrays
     assert set(np.unique(drawn[0])) == {0, 1, 2}
     assert np.abs(drawn[1].mean(axis=0) - [100.0, -5.0]).max() < 2
     assert drawn[1][:, 1].std() < 0.05
@@ -36,12 +63,12 @@ def test_batches_follow_what_the_model_knows_of_its_data():
 
 def test_free_axes_get_an_extent():
     model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 3)])
-    assert random_batches(KerasProgram(model))[0][0].shape == (1, 32, 32, 3)
+    assert random_rows(KerasProgram(model))[0].batch(1)[0].shape == (1, 32, 32, 3)
 
 
 def test_data_is_cut_into_runs_of_32_rows(rng):
     data = {"x": rng.normal(size=(70, 4)).astype("float32"), "y": np.arange(70, dtype="int32")}
-    batches = data_batches(data, [X, Y])
+    batches = [rows.batch(rows.sizes[0]) for rows in data_rows(data, [X, Y])]
     assert [len(x) for x, _ in batches] == [32, 32, 6]
     np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), data["y"])
 
@@ -65,22 +92,22 @@ def test_data_from_a_file(tmp_path):
 )
 def test_data_that_does_not_fit(data, message):
     with pytest.raises(OptionError, match=message):
-        data_batches(data, [X])
+        data_rows(data, [X])
 
 
 def test_unequal_rows():
     data = {"x": np.zeros((2, 4), "float32"), "y": np.zeros(3, "int32")}
     with pytest.raises(OptionError, match=r"equally many rows. Received: \{'x': 2, 'y': 3\}"):
-        data_batches(data, [X, Y])
+        data_rows(data, [X, Y])
 
 
 def test_a_fixed_batch():
     port = Port("x", (5, 4), "float32")
     data = {"x": np.zeros((10, 4), "float32")}
-    assert [len(batch[0]) for batch in data_batches(data, [port])] == [5, 5]
+    assert [rows.count for rows in data_rows(data, [port])] == [5, 5]
     data = {"x": np.zeros((11, 4), "float32")}
     with pytest.raises(OptionError, match="takes batches of 5 rows. Received: 11 rows"):
-        data_batches(data, [port])
+        data_rows(data, [port])
 
 
 def test_files_that_hold_no_data(tmp_path):

@@ -1,0 +1,57 @@
+"""The models that the benchmarks of the exporter compare, by name."""
+
+import keras
+from keras import layers
+
+import kerasdl
+
+
+def mlp():
+    return kerasdl.default_model((64,), 10, units=(256, 128, 64))
+
+
+def small():
+    return kerasdl.default_model((30,), 2, units=(32, 16))
+
+
+def late_normalization():
+    """Normalization behind s-shaped activations: only the next Dense can absorb it."""
+    return kerasdl.default_model((64,), 10, units=(256, 128, 64), activation="tanh")
+
+
+def images():
+    return kerasdl.default_model((32, 32, 3), 10)
+
+
+def separable():
+    x = inputs = keras.Input((32, 32, 3))
+    for filters in (16, 32, 64):
+        x = layers.SeparableConv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = layers.MaxPooling2D()(layers.ReLU()(layers.BatchNormalization()(x)))
+    return keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)))
+
+
+def recurrent():
+    x = inputs = keras.Input((20, 16))
+    x = layers.LSTM(32)(layers.BatchNormalization()(x))
+    return keras.Model(inputs, layers.Dense(4, activation="softmax")(x))
+
+
+def resnet():
+    return keras.applications.ResNet50(weights=None)
+
+
+def mobilenet():
+    return keras.applications.MobileNetV2(weights=None)
+
+
+MODELS = {
+    "default MLP": mlp,
+    "small MLP": small,
+    "MLP, tanh": late_normalization,
+    "default CNN": images,
+    "separable CNN": separable,
+    "LSTM": recurrent,
+    "MobileNetV2": mobilenet,
+    "ResNet50": resnet,
+}

@@ -1,0 +1,31 @@
+"""TensorFlow operations that tf2onnx lacks or gets wrong, as ONNX formulas.
+
+A handler takes a `Formula` and the inputs of a TensorFlow node, by name, and returns the names of
+its results. `formula.Add(x, y)` writes an ONNX node; numbers and arrays become constants. All
+work for batches of any size.
+
+| file | operations |
+|---|---|
+| `elementary.py` | erfc, expm1, log1p, the inverse of erf, Bessel functions |
+| `bits.py` | bit casts between float32 and int32, the next number |
+| `order.py` | search, bins, top k, segments, division of whole numbers, shapes |
+| `complex_numbers.py` | complex numbers, Fourier transforms |
+| `images.py` | resizing, projective maps, HSV |
+| `linear_algebra.py` | solve, invert, determinant, Cholesky, LU, QR |
+| `tables.py` | lookup tables |
+"""
+
+from . import bits, complex_numbers, elementary, images, linear_algebra, order, tables
+from .formula import HANDLERS, Formula
+
+__all__ = [
+    "HANDLERS",
+    "Formula",
+    "bits",
+    "complex_numbers",
+    "elementary",
+    "images",
+    "linear_algebra",
+    "order",
+    "tables",
+]

@@ -1,0 +1,80 @@
+"""Elementary functions, with the digits that float32 has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .formula import Formula, Handler, converts
+
+
+@converts("Erfc")
+def _erfc(f: Formula, x: str) -> Any:
+    return f.Sub(1.0, f.Erf(x))
+
+
+@converts("Expm1")
+def _expm1(f: Formula, x: str) -> Any:
+    """(u − 1) x / log u with u = exp x: the errors of exp and log cancel (Kahan)."""
+    u = f.Exp(x)
+    less = f.Sub(u, 1.0)
+    exact = f.Mul(less, f.Div(x, f.Log(u)))
+    rest = f.Or(f.Equal(less, -1.0), f.Equal(u, float("inf")))
+    return f.Where(f.Equal(u, 1.0), x, f.Where(rest, less, exact))
+
+
+@converts("Log1p")
+def _log1p(f: Formula, x: str) -> Any:
+    """log u · x / (u − 1) with u = 1 + x (Kahan)."""
+    u = f.Add(x, 1.0)
+    exact = f.Mul(f.Log(u), f.Div(x, f.Sub(u, 1.0)))
+    exact = f.Where(f.Equal(u, float("inf")), u, exact)
+    return f.Where(f.Equal(u, 1.0), x, exact)
+
+
+@converts("Erfinv")
+def _erfinv(f: Formula, x: str) -> Any:
+    """x · p(w) with w = −log(1 − x²), p in √w where w is large; fitted in float64."""
+    from scipy.special import erfinv
+
+    def middle(w: np.ndarray) -> np.ndarray:
+        y = np.sqrt(-np.expm1(-np.maximum(w, 1e-30)))
+        return erfinv(y) / y
+
+    w = f.Neg(f.Log(f.Mul(f.Sub(1.0, x), f.Add(x, 1.0))))
+    near = _fitted(f, f.Min(w, 5.0), middle, 0.0, 5.0, 12)
+    root = f.Sqrt(f.Min(f.Max(w, 5.0), 17.5))
+    far = _fitted(f, root, lambda s: middle(s * s), np.sqrt(5.0), np.sqrt(17.5), 12)
+    inside = f.Mul(x, f.Where(f.Less(w, 5.0), near, far))
+    infinite = f.Mul(x, float("inf"))
+    return f.Where(f.Equal(f.Abs(x), 1.0), infinite, inside)
+
+
+@converts("BesselI0", "BesselI0e")
+def _bessel(f: Formula, x: str) -> Any:
+    """e^|x| p(|x|) up to 8, e^|x| q(8/|x|) / √|x| beyond; fitted in float64."""
+    from scipy.special import i0e
+
+    size = f.Abs(x)
+    near = _fitted(f, f.Min(size, 8.0), i0e, 0.0, 8.0, 18)
+    large = f.Max(size, 8.0)
+    far = _fitted(f, f.Div(8.0, large), lambda t: i0e(8 / t) * np.sqrt(8 / t), 1e-9, 1.0, 8)
+    scaled = f.Where(f.Less(size, 8.0), near, f.Div(far, f.Sqrt(large)))
+    return scaled if f.node.type == "BesselI0e" else f.Mul(scaled, f.Exp(size))
+
+
+def _fitted(f: Formula, x: str, function: Handler, low: float, high: float, degree: int) -> str:
+    """A function on [low, high] by its Chebyshev series, summed by Clenshaw's rule."""
+    chebyshev = np.polynomial.chebyshev.Chebyshev.interpolate(function, degree, [low, high])
+    offset, scale = chebyshev.mapparms()
+    t = f.Add(f.Mul(x, float(scale)), float(offset))
+    doubled = f.Mul(t, 2.0)
+    after: str = f.Mul(t, 0.0)
+    value = f.Add(after, float(chebyshev.coef[-1]))
+    for coefficient in chebyshev.coef[-2:0:-1]:
+        value, after = (
+            f.Add(f.Sub(f.Mul(doubled, value), after), float(coefficient)),
+            value,
+        )
+    return str(f.Add(f.Sub(f.Mul(t, value), after), float(chebyshev.coef[0])))

@@ -1,0 +1,183 @@
+"""Images: resampling by linear maps, colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .formula import Formula, converts
+
+
+@converts("ResizeArea", "ResizeBicubic", "ResizeBilinear")
+def _resize(f: Formula, images: str, size: str) -> Any:
+    if f.node.type == "ResizeBilinear" and min(f.shape(images)[1:3]) < 0:
+        return _bilinear(f, images, size)
+    target = [int(extent) for extent in f.value(size)]
+    flags = {
+        name: bool(f.attribute(name))
+        for name in ("align_corners", "half_pixel_centers")
+        if f.attribute(name) is not None
+    }
+    return _resampled(f, images, lambda axis: {"size": [target[axis - 1], 1], **flags})
+
+
+def _bilinear(f: Formula, images: str, size: str) -> Any:
+    """Pixel i of the result is read at s = (i + ½) h / h′ − ½, and pixel j counts 1 − |s − j|."""
+    if f.attribute("align_corners") or not f.attribute("half_pixel_centers"):
+        raise ValueError("only half-pixel centers have a form for free extents")
+    (channels,) = f.extents(images, 3)
+    given, target = f.Shape(images), f.cast(size, np.int64)
+    one = np.int64(1)
+
+    def weights(axis: int) -> str:
+        old, new = f.Gather(given, np.int64(axis)), f.Gather(target, np.int64(axis - 1))
+        places = f.cast(f.Range(np.int64(0), new, one), np.float32)
+        scale = f.Div(f.cast(old, np.float32), f.cast(new, np.float32))
+        read = f.Sub(f.Mul(f.Add(places, 0.5), scale), 0.5)
+        last = f.cast(f.Sub(old, one), np.float32)
+        read = f.Min(f.Max(read, 0.0), last)
+        pixels = f.cast(f.Range(np.int64(0), old, one), np.float32)
+        gap = f.Abs(f.Sub(f.unsqueeze(read, 1), pixels))
+        return str(f.Relu(f.Sub(1.0, gap)))
+
+    if f.dtype_of(images) != np.float32:
+        images = f.cast(images, np.float32)
+    f.dtype = np.dtype(np.float32)
+    height, width = (f.slice(x, i, i + 1, 0) for x, i in ((given, 1), (given, 2)))
+    flat = f.Reshape(images, f.Concat([-1], height, f.Mul(width, [channels]), axis=0))
+    tall = f.MatMul(weights(1), flat)
+    tall = f.Reshape(tall, f.Concat([-1], f.slice(target, 0, 1, 0), width, [channels], axis=0))
+    return f.MatMul(weights(2), tall)
+
+
+@converts("ImageProjectiveTransformV3")
+def _projective(f: Formula, images: str, maps: str, size: str, fill: str) -> Any:
+    """Pixel (x, y) of the result is read at (a₀x + a₁y + a₂, b₀x + b₁y + b₂) / (c₀x + c₁y + 1)."""
+    mode, method = f.attribute("fill_mode"), f.attribute("interpolation")
+    if mode not in {"CONSTANT", "NEAREST"} or f.dtype_of(images) != np.float32:
+        raise ValueError(f"fill mode {mode} has no form")
+    height, width = f.extents(images, 1, 2)
+    rows, columns = (int(extent) for extent in f.value(size))
+    y, x = (grid.astype(np.float32) for grid in np.mgrid[:rows, :columns])
+    entries = [f.unsqueeze(f.slice(maps, i, i + 1, 1), 2) for i in range(8)]
+
+    def affine(first: int, constant: str | float) -> str:
+        linear = f.Add(f.Mul(entries[first], x), f.Mul(entries[first + 1], y))
+        return str(f.Add(linear, constant))
+
+    bottom = affine(6, 1.0)
+    nowhere = f.unsqueeze(f.Equal(bottom, 0.0), 3)
+    places = []
+    for first, extent in ((3, height), (0, width)):
+        place = f.Div(affine(first, entries[first + 2]), bottom)
+        place = f.Where(f.Equal(bottom, 0.0), 0.0, place)
+        low, high = (-2.0, extent + 1.0) if mode == "CONSTANT" else (0.0, extent - 1.0)
+        places.append(f.Min(f.Max(place, low), high))
+    if method == "NEAREST":
+        half = [f.Floor(f.Add(place, 0.5)) for place in places]
+        return f.Where(nowhere, fill, _pixel(f, images, fill, half))
+    floors = [f.Floor(place) for place in places]
+    shares = [f.unsqueeze(f.Sub(a, b), 3) for a, b in zip(places, floors, strict=True)]
+    result = None
+    for down in (0, 1):
+        for right in (0, 1):
+            corner = [f.Add(floors[0], float(down)), f.Add(floors[1], float(right))]
+            weight = f.Mul(
+                shares[0] if down else f.Sub(1.0, shares[0]),
+                shares[1] if right else f.Sub(1.0, shares[1]),
+            )
+            part = f.Mul(weight, _pixel(f, images, fill, corner))
+            result = part if result is None else f.Add(result, part)
+    return f.Where(nowhere, fill, result)
+
+
+def _pixel(f: Formula, images: str, fill: str, places: list[str]) -> str:
+    """The pixels at whole places; the fill value outside."""
+    kept = [
+        f.Min(f.Max(place, 0.0), extent - 1.0)
+        for place, extent in zip(places, f.extents(images, 1, 2), strict=True)
+    ]
+    inside = f.And(*(f.Equal(a, b) for a, b in zip(kept, places, strict=True)))
+    grid = f.Concat(*(f.unsqueeze(f.cast(place, np.int64), 3) for place in kept), axis=-1)
+    batch = f.Concat(f.Slice(f.Shape(images), [0], [1]), [1, 1, 1], axis=0)
+    grid = f.Expand(grid, batch)
+    pixels = f.GatherND(images, grid, batch_dims=1)
+    return str(f.Where(f.unsqueeze(inside, 3), pixels, fill))
+
+
+@converts("ScaleAndTranslate")
+def _scale_and_translate(f: Formula, images: str, size: str, scale: str, shift: str) -> Any:
+    target, factors, shifts = (f.value(name) for name in (size, scale, shift))
+    flags = {"kernel_type": f.attribute("kernel_type"), "antialias": bool(f.attribute("antialias"))}
+    return _resampled(
+        f,
+        images,
+        lambda axis: {
+            "size": [int(target[axis - 1]), 1],
+            "scale": [factors[axis - 1], 1.0],
+            "translation": [shifts[axis - 1], 0.0],
+            **flags,
+        },
+    )
+
+
+def _resampled(f: Formula, images: str, arguments: Callable[[int], dict[str, Any]]) -> Any:
+    """Rows, then columns of (batch, rows, columns, channels) mapped by matrices.
+
+    The matrices are what TensorFlow's own operation does to unit images, one pixel wide.
+    """
+    height, width, channels = f.extents(images, 1, 2, 3)
+    rows, columns = (
+        _unit_response(f.node.type, n, arguments(i)) for i, n in ((1, height), (2, width))
+    )
+    if f.dtype_of(images) != np.float32:
+        images = f.cast(images, np.float32)
+    flat = f.Reshape(images, [-1, height, width * channels])
+    tall = f.Reshape(f.MatMul(rows, flat), [-1, len(rows), width, channels])
+    return f.MatMul(columns, tall)
+
+
+def _unit_response(operation: str, extent: int, arguments: dict[str, Any]) -> np.ndarray:
+    import tensorflow as tf
+
+    unit = np.eye(extent, dtype=np.float32)[np.newaxis, :, np.newaxis]
+    with tf.Graph().as_default() as graph:
+        image = getattr(tf.raw_ops, operation)(images=unit, **arguments)
+    with tf.compat.v1.Session(graph=graph) as session:
+        return np.asarray(session.run(image))[0, :, 0]
+
+
+@converts("RGBToHSV")
+def _rgb_to_hsv(f: Formula, images: str) -> Any:
+    red, green, blue = (f.slice(images, i, i + 1, -1) for i in range(3))
+    value = f.Max(red, green, blue)
+    spread = f.Sub(value, f.Min(red, green, blue))
+    saturation = f.Where(f.Greater(value, 0.0), f.Div(spread, value), 0.0)
+    norm = f.Div(1.0, f.Mul(spread, 6.0))
+    hue = f.Where(
+        f.Equal(red, value),
+        f.Mul(norm, f.Sub(green, blue)),
+        f.Where(
+            f.Equal(green, value),
+            f.Add(f.Mul(norm, f.Sub(blue, red)), 2 / 6),
+            f.Add(f.Mul(norm, f.Sub(red, green)), 4 / 6),
+        ),
+    )
+    hue = f.Where(f.Greater(spread, 0.0), hue, 0.0)
+    hue = f.Where(f.Less(hue, 0.0), f.Add(hue, 1.0), hue)
+    return f.Concat(hue, saturation, value, axis=-1)
+
+
+@converts("HSVToRGB")
+def _hsv_to_rgb(f: Formula, images: str) -> Any:
+    hue, saturation, value = (f.slice(images, i, i + 1, -1) for i in range(3))
+    sixth = f.Mul(hue, 6.0)
+    colours = [
+        f.Sub(f.Abs(f.Sub(sixth, 3.0)), 1.0),
+        f.Sub(2.0, f.Abs(f.Sub(sixth, 2.0))),
+        f.Sub(2.0, f.Abs(f.Sub(sixth, 4.0))),
+    ]
+    pure = f.Min(f.Max(f.Concat(*colours, axis=-1), 0.0), 1.0)
+    return f.Mul(f.Add(f.Sub(1.0, saturation), f.Mul(saturation, pure)), value)

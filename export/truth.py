@@ -1,0 +1,109 @@
+"""Truth: what a model makes of batches, in its own precision and in float64.
+
+Most models treat each row by itself. Then a float64 run of the different rows gives the truth of
+every batch that is made of them. Whether a model is like that is seen in its own runs: those of
+the smaller batches must agree with the same rows of the largest. Where they do not, every batch
+is run in float64 by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .channels import channel_errors, channel_noise, is_float
+from .errors import reason
+from .program import Arrays, Program
+from .samples import Rows
+
+SAFETY = 16.0
+"""Tolerance as a multiple of the noise."""
+UNKNOWN_REACH = 2.0**-20
+"""Reach, as a share of the output, where there is no float64 run."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a batch should give.
+
+    Attributes:
+        inputs: The batch.
+        data: `"random"` or `"data"`.
+        native: Keras' own outputs.
+        exact: The float64 outputs; the same as `native` where there is no float64 run.
+        reach: How far rounding moves each number of the outputs.
+    """
+
+    inputs: Arrays
+    data: str
+    native: Arrays
+    exact: Arrays
+    reach: Arrays
+
+
+class Witness:
+    """Runs the model.
+
+    Args:
+        program: The model.
+
+    Attributes:
+        float64_failure: Why there is no float64 run, or None.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.float64_failure: str | None = None
+        self._rng = np.random.default_rng(1)
+
+    def of(self, rows: Rows, data: str) -> list[Truth]:
+        """The truth of every batch of the rows, in the order of their sizes."""
+        whole = self._run(rows.arrays, data)
+        parts = [self._part(whole, rows, size) for size in rows.sizes]
+        found = [part for part in parts if part is not None]
+        if len(found) == len(parts):
+            return found
+        return [self._run(rows.batch(size), data) for size in rows.sizes]
+
+    def _run(self, inputs: Arrays, data: str) -> Truth:
+        native = self.program.run(inputs)
+        exact, reach = self._wide(inputs, native)
+        return Truth(inputs, data, native, exact, reach)
+
+    def _part(self, whole: Truth, rows: Rows, size: int) -> Truth | None:
+        """The truth of one batch, taken from that of all rows; None if it cannot be."""
+        if size == rows.count:
+            return whole
+        outputs = (*whole.native, *whole.exact, *whole.reach)
+        if any(y.ndim == 0 or len(y) != rows.count for y in outputs):
+            return None
+        places = rows.places(size)
+        native, exact, reach = (
+            [y[places] for y in arrays] for arrays in (whole.native, whole.exact, whole.reach)
+        )
+        part = Truth(rows.batch(size), whole.data, native, exact, reach)
+        if size > rows.count:
+            return part
+        own = self.program.run(part.inputs)
+        return replace(part, native=own) if _agree(own, part) else None
+
+    def _wide(self, inputs: Arrays, native: Arrays) -> tuple[Arrays, Arrays]:
+        if self.float64_failure is None:
+            try:
+                exact = self.program.run_float64(inputs)
+                return exact, self.program.reach(inputs, exact, self._rng)
+            # A custom layer may refuse float64 in any way it likes.
+            except Exception as error:  # noqa: BLE001
+                self.float64_failure = reason(error)
+        return native, [
+            UNKNOWN_REACH * np.abs(y) if is_float(y) else np.zeros(y.shape) for y in native
+        ]
+
+
+def _agree(results: Arrays, truth: Truth) -> bool:
+    """Whether these are the truth but for rounding."""
+    return all(
+        bool(np.all(channel_errors(y, native, exact) <= SAFETY * channel_noise(native, exact, r)))
+        for y, native, exact, r in zip(results, truth.native, truth.exact, truth.reach, strict=True)
+    )
