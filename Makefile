@@ -73,6 +73,7 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/export.py
+	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/optimizer_step.py
 	$(BIN)/python benchmarks/sparse_step.py --rounds 3
 

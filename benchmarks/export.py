@@ -124,7 +124,7 @@ def row(name, folder, rounds, with_memory):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)

@@ -276,18 +276,18 @@ def _settable_rate(optimizer: Any) -> Iterator[None]:
         yield
         return
     instead = keras.Variable(0.0, trainable=False, name="learning_rate")
-    # The setter of Keras refuses a number where there is a schedule.
-    optimizer._learning_rate = instead
-    # Only JAX must be told of every variable; TensorFlow could not save the optimizer any more.
+    # Set so as not to be tracked: TensorFlow saves no optimizer of which something tracked was
+    # taken out. Only JAX must be told of every variable.
+    object.__setattr__(optimizer, "_learning_rate", instead)
     tracked = keras.backend.backend() == "jax"
-    if tracked and not any(instead is variable for variable in optimizer.variables):
+    if tracked:
         optimizer._track_variable(instead)
     try:
         yield
     finally:
         if tracked:
             optimizer._untrack_variable(instead)
-        optimizer._learning_rate = before
+        object.__setattr__(optimizer, "_learning_rate", before)
 
 
 @contextmanager

@@ -1,0 +1,56 @@
+"""Every family of `keras.applications`, with random weights: converted, folded, verified."""
+
+import keras
+import numpy as np
+import pytest
+
+from kerasdl import export
+
+# The smallest of each family; the others differ in width and depth.
+FAMILIES = [
+    "ConvNeXtTiny",
+    "DenseNet121",
+    "EfficientNetB0",
+    "EfficientNetV2B0",
+    "InceptionResNetV2",
+    "InceptionV3",
+    "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "NASNetMobile",
+    "ResNet50",
+    "ResNet50V2",
+    "VGG16",
+    "Xception",
+]
+
+
+def statistics_of_their_own(model, rng):
+    """As after a training, but tame, so that a hundred layers do not overflow."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            shape = layer.moving_mean.shape
+            layer.moving_mean.assign(rng.normal(0.0, 0.1, shape))
+            layer.moving_variance.assign(rng.uniform(0.8, 1.2, shape))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_family(name, tmp_path, rng):
+    keras.utils.set_random_seed(0)
+    make = getattr(keras.applications, name)
+    model = make(weights=None, input_shape=(96, 96, 3), classes=10)
+    statistics_of_their_own(model, rng)
+    report = export.to_onnx(model, tmp_path / "model.onnx")
+    assert report.passed
+    assert sorted({check.batch for check in report.checks}) == [1, 3, 32]
+    kept = [fold for fold in report.folds if not fold.into]
+    print(name, sum(report.nodes.values()), len(report.folds), len(kept))
+    assert np.mean([not fold.into for fold in report.folds] or [0.0]) <= 0.5
+
+
+def test_every_family_is_there():
+    functions = {name for name in dir(keras.applications) if name[0].isupper()}
+    prefixes = tuple(name.rstrip("0123456789") for name in FAMILIES)
+    stems = ("ConvNeXt", "DenseNet", "MobileNetV3", "NASNet", "ResNet", "VGG", *prefixes)
+    assert {name for name in functions if not name.startswith(stems)} == set()
