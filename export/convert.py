@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from .errors import ConversionError, OptionError, reason
+from .errors import ConversionError, reason
 from .graph import Graph, Node, layer_of
 from .weights import NAME, Weights, bind, fold_constants
 
@@ -25,19 +25,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from .ports import Port
-
-MINIMUM_OPSET, MAXIMUM_OPSET, DEFAULT_OPSET = 13, 18, 18
-
-
-def check_opset(opset: int) -> None:
-    """Raise OptionError unless the opset is one that can be written."""
-    if isinstance(opset, bool) or not isinstance(opset, int):
-        raise OptionError(f"`opset` must be an integer. Received: opset={opset!r}.")
-    if not MINIMUM_OPSET <= opset <= MAXIMUM_OPSET:
-        raise OptionError(
-            f"`opset` must be in {MINIMUM_OPSET}..{MAXIMUM_OPSET}. Received: opset={opset}. "
-            f"{DEFAULT_OPSET} is the default."
-        )
 
 
 def convert_graph(graph: Graph, opset: int) -> ir.Model:

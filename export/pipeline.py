@@ -17,13 +17,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .convert import DEFAULT_OPSET, check_opset, convert, convert_graph
+from .convert import convert, convert_graph
 from .diverging import first_diverging_layer
 from .errors import ConversionError, OptionError, ParityError, SourceError, reason
 from .fold import Fold, fold
 from .fold_onnx import fold_onnx
 from .graph import Graph, layer_of
 from .inference import drop_training_only
+from .opset import DEFAULT_OPSET, LAST_OF_TF2ONNX, check_opset, raise_opset
 from .parity import Judge, Tolerance
 from .pin_shapes import pin_shapes
 from .program import KerasProgram, Program
@@ -84,7 +85,7 @@ def to_onnx(
         model: A built Keras model (Sequential, Functional or subclassed), or the path of a
             `.keras` file, a `.h5` file or a SavedModel folder.
         path: The ONNX file to write.
-        opset: ONNX operator set, 13 to 18.
+        opset: ONNX operator set, 13 to 26.
         data: Arrays to compare on besides random ones: a mapping from input names, or the path
             of an `.npz` file.
         rtol: Allowed error, relative to the largest output; replaces the derived tolerance.
@@ -126,9 +127,10 @@ def to_onnx(
     with clock.stage("fold", "folding"):
         graph, folds, dropped = _inference_graph(program)
     with clock.stage("convert", "converting"):
-        converted = _convert(program, graph, opset)
+        converted = _convert(program, graph, min(opset, LAST_OF_TF2ONNX))
         if graph is not None:
             folds = fold_onnx(converted, graph, folds)
+        raise_opset(converted, opset)
         tidy(converted, program.name, program.inputs, program.outputs, _metadata(folds))
     report = _report(model, path, program)
     report.folds, report.dropped = folds, dropped

@@ -86,7 +86,7 @@ def export(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="The file to write.")
     ],
-    opset: Annotated[int, typer.Option(help="ONNX operator set, 13 to 18.")] = 18,
+    opset: Annotated[int, typer.Option(help="ONNX operator set, 13 to 26.")] = 18,
     data: Data = None,
     rtol: Rtol = None,
     atol: Atol = None,

@@ -8,9 +8,10 @@ import scipy.linalg
 import scipy.special
 import tensorflow as tf
 
-from kerasdl.export.convert import MINIMUM_OPSET, convert
+from kerasdl.export.convert import convert
 from kerasdl.export.errors import ConversionError
 from kerasdl.export.handlers import HANDLERS
+from kerasdl.export.opset import MINIMUM_OPSET
 from kerasdl.export.parity import open_session
 from kerasdl.export.ports import Port
 

@@ -1,0 +1,76 @@
+"""ONNX operator sets: tf2onnx writes up to 18, later ones are converted from that.
+
+The numbers go as far as onnxruntime runs files. Beyond the last set that onnxscript converts to,
+a file is relabelled if none of its operators has changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import ConversionError, OptionError, reason
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+MINIMUM_OPSET, MAXIMUM_OPSET, DEFAULT_OPSET = 13, 26, 18
+LAST_OF_TF2ONNX, LAST_OF_ONNXSCRIPT = 18, 25
+
+
+def check_opset(opset: int) -> None:
+    """Raise OptionError unless the opset is one that can be written."""
+    if isinstance(opset, bool) or not isinstance(opset, int):
+        raise OptionError(f"`opset` must be an integer. Received: opset={opset!r}.")
+    if not MINIMUM_OPSET <= opset <= MAXIMUM_OPSET:
+        raise OptionError(
+            f"`opset` must be in {MINIMUM_OPSET}..{MAXIMUM_OPSET}. Received: opset={opset}. "
+            f"{DEFAULT_OPSET} is the default."
+        )
+
+
+def raise_opset(model: ir.Model, opset: int) -> None:
+    """Bring a model that tf2onnx wrote to a later operator set, in place.
+
+    Raises:
+        ConversionError: An operator has no form there.
+    """
+    import onnx.helper
+
+    if opset <= LAST_OF_TF2ONNX:
+        return
+    _convert(model, min(opset, LAST_OF_ONNXSCRIPT))
+    if opset > LAST_OF_ONNXSCRIPT:
+        _relabel(model, opset)
+    imports = [onnx.helper.make_opsetid(*pair) for pair in model.opset_imports.items()]
+    model.ir_version = onnx.helper.find_min_ir_version_for(imports)
+
+
+def _convert(model: ir.Model, opset: int) -> None:
+    from onnxscript import version_converter
+
+    try:
+        version_converter.convert_version(model, opset, fallback=False)
+    # onnxscript's adapters raise whatever they run into.
+    except Exception as error:
+        raise ConversionError(f"opset {opset} cannot be written: {reason(error)}") from error
+    if model.opset_imports[""] != opset:
+        raise ConversionError(
+            f"opset {opset} cannot be written: an operator of this model cannot be brought there. "
+            f"Pass opset={LAST_OF_TF2ONNX}."
+        )
+
+
+def _relabel(model: ir.Model, opset: int) -> None:
+    import onnx.defs
+
+    for kind in sorted({node.op_type for node in model.graph.all_nodes() if not node.domain}):
+        now, then = (
+            onnx.defs.get_schema(kind, version).since_version
+            for version in (LAST_OF_ONNXSCRIPT, opset)
+        )
+        if now != then:
+            raise ConversionError(
+                f"opset {opset} cannot be written: {kind} changed in opset {then}. "
+                f"Pass opset={LAST_OF_ONNXSCRIPT}."
+            )
+    model.opset_imports[""] = opset
