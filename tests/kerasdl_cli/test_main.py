@@ -107,7 +107,7 @@ def test_a_layer_without_an_onnx_form_exits_with_3(folder):
 
 def test_unreadable_input_exits_with_2(folder):
     failed(run("inspect", folder / "none.keras"), UNUSABLE, "none.keras does not exist")
-    failed(exported(folder, "--opset", 99), UNUSABLE, "`opset` must be in 13..18")
+    failed(exported(folder, "--opset", 99), UNUSABLE, "`opset` must be in 13..26")
     failed(exported(folder, "--import", "no_such"), UNUSABLE, "`no_such` cannot be imported")
     failed(
         run("export", folder / "model.keras", "-o", folder / "none" / "model.onnx"),
