@@ -23,6 +23,7 @@ from .errors import ConversionError, OptionError, ParityError, SourceError, reas
 from .fold import Fold, fold
 from .fold_onnx import fold_onnx
 from .graph import Graph, layer_of
+from .guards import guard
 from .inference import drop_training_only
 from .opset import DEFAULT_OPSET, LAST_OF_TF2ONNX, check_opset, raise_opset
 from .parity import Judge, Tolerance
@@ -130,6 +131,7 @@ def to_onnx(
         converted = _convert(program, graph, min(opset, LAST_OF_TF2ONNX))
         if graph is not None:
             folds = fold_onnx(converted, graph, folds)
+        guard(converted)
         raise_opset(converted, opset)
         tidy(converted, program.name, program.inputs, program.outputs, _metadata(folds))
     report = _report(model, path, program)
