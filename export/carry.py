@@ -3,25 +3,24 @@
 1. pointwise: relu and leaky relu let positive scales pass
 2. rearranging: each number of the result is one of the input, or a zero
 3. pooling and interpolation: means let every map pass, maxima those with a positive scale
-4. joining: concatenation splits a map or joins several, sums split and join shifts
+
+Layers of several inputs are in `join.py`.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Protocol
 
 import keras
 import numpy as np
 from keras.src.ops import numpy as operations  # Keras exports functions, not these classes
 
-from .absorb import absorbs
-from .graph import Graph, Node, Value
+from .graph import Graph, Node
+from .join import Difference, Joining, Mean, Sum, Wanted
 from .linear import is_activated, is_homogeneous
 from .maps import Map, Shape, compact, spread, varies
-
-Wanted = list[tuple[Value, Map]]
 
 
 class Carrier(Protocol):
@@ -32,7 +31,7 @@ class Carrier(Protocol):
     def backward(self, graph: Graph, node: Node, wanted: Map) -> Wanted | str: ...
 
 
-class Single:
+class Single(ABC):
     """A layer of one input."""
 
     def forward(self, graph: Graph, node: Node, given: Mapping[int, Map]) -> Map | str:
@@ -46,11 +45,13 @@ class Single:
         back = self.back(node, wanted)
         return back if isinstance(back, str) else [(node.inputs[0], back)]
 
+    @abstractmethod
     def ahead(self, node: Node, given: Map) -> Map | str:
-        raise NotImplementedError
+        """The map behind the layer, of the one in front of it."""
 
+    @abstractmethod
     def back(self, node: Node, wanted: Map) -> Map | str:
-        raise NotImplementedError
+        """The map in front of the layer, of the one behind it."""
 
 
 class Pointwise(Single):
@@ -252,131 +253,6 @@ class Pooled(Spatial):
         if not node.operation.keepdims:
             wanted = Map(np.expand_dims(wanted.scale, space), np.expand_dims(wanted.shift, space))
         return super().back(node, wanted)
-
-
-class Joining:
-    """Concatenate: each part has its piece of the map."""
-
-    def forward(self, graph: Graph, node: Node, given: Mapping[int, Map]) -> Map | str:
-        rank = len(node.outputs[0].shape)
-        maps = [given.get(id(value), Map.identity(rank)) for value in node.inputs]
-        axis = node.operation.axis % rank
-        joined = []
-        for arrays in ([m.scale for m in maps], [m.shift for m in maps]):
-            pieces = [spread(a, v.shape, [axis]) for a, v in zip(arrays, node.inputs, strict=True)]
-            known = [piece for piece in pieces if piece is not None]
-            if len(known) < len(pieces):
-                return f"`{node.name}` joins axes of unknown size"
-            shape = np.max([piece.shape for piece in known], axis=0)
-            full = [_broadcast(piece, shape, axis) for piece in known]
-            joined.append(np.concatenate(full, axis))
-        return Map.of(*joined)
-
-    def backward(self, graph: Graph, node: Node, wanted: Map) -> Wanted | str:
-        axis = node.operation.axis % len(node.outputs[0].shape)
-        sizes = [value.shape[axis] for value in node.inputs]
-        if axis not in wanted.axes:
-            return [(value, wanted) for value in node.inputs]
-        ends = list(itertools.accumulate(size or 0 for size in sizes))
-        pieces = []
-        for value, end, size in zip(node.inputs, ends, sizes, strict=True):
-            part = range(end - (size or 0), end)
-            pieces.append(
-                (value, Map.of(*(_piece(a, axis, part) for a in (wanted.scale, wanted.shift))))
-            )
-        return pieces
-
-
-def _broadcast(piece: np.ndarray, shape: np.ndarray, axis: int) -> np.ndarray:
-    target = [piece.shape[axis] if i == axis else int(size) for i, size in enumerate(shape)]
-    return np.broadcast_to(piece, target)
-
-
-def _piece(array: np.ndarray, axis: int, part: range) -> np.ndarray:
-    return np.take(array, part, axis) if array.shape[axis] > 1 else array
-
-
-class Sum:
-    """Add and Subtract: an equal scale passes, and shifts are summed as their values are.
-
-    Backwards the shift may go into any one of the inputs.
-    """
-
-    def signs(self, count: int) -> list[float]:
-        return [1.0] * count
-
-    def forward(self, graph: Graph, node: Node, given: Mapping[int, Map]) -> Map | str:
-        refused = self._refusal(node)
-        if refused:
-            return refused
-        rank = len(node.outputs[0].shape)
-        maps = [given.get(id(value), Map.identity(rank)) for value in node.inputs]
-        if any(not np.array_equal(m.scale, maps[0].scale) for m in maps):
-            return f"`{node.name}` ({node.kind}) lets only equal scales pass"
-        shift = np.zeros((1,) * rank)
-        for sign, one in zip(self.signs(len(maps)), maps, strict=True):
-            shift = shift + sign * one.shift
-        return Map.of(maps[0].scale, shift)
-
-    def backward(self, graph: Graph, node: Node, wanted: Map) -> Wanted | str:
-        refused = self._refusal(node)
-        if refused:
-            return refused
-        shape = node.outputs[0].shape
-        if any(not _has(value, varies(wanted.scale), shape) for value in node.inputs):
-            return f"`{node.name}` ({node.kind}) broadcasts an axis along which the map changes"
-        if not wanted.shifts:
-            return [(value, wanted) for value in node.inputs]
-        takers = [i for i, v in enumerate(node.inputs) if _has(v, varies(wanted.shift), shape)]
-        if not takers:
-            return f"`{node.name}` ({node.kind}) broadcasts an axis along which the map changes"
-        taker = max(takers, key=lambda i: _takes_shift(graph, node.inputs[i]))
-        sign = self.signs(len(node.inputs))[taker]
-        return [
-            (value, Map(wanted.scale, sign * wanted.shift) if i == taker else wanted.only_scale())
-            for i, value in enumerate(node.inputs)
-        ]
-
-    def _refusal(self, node: Node) -> str | None:
-        leaves = keras.tree.flatten((node.arguments, node.keywords))
-        ranks = {len(value.shape) for value in (*node.inputs, *node.outputs)}
-        if len(leaves) != len(node.inputs) or len(ranks) > 1:
-            return f"`{node.name}` ({node.kind}) takes something else besides"
-        return None
-
-
-class Difference(Sum):
-    """x − y."""
-
-    def signs(self, count: int) -> list[float]:
-        return [1.0, -1.0]
-
-
-class Mean(Sum):
-    """The mean of values: a map that all of them have, and shares of shifts."""
-
-    def signs(self, count: int) -> list[float]:
-        return [1.0 / count] * count
-
-    def backward(self, graph: Graph, node: Node, wanted: Map) -> Wanted | str:
-        refused = self._refusal(node)
-        shape = node.outputs[0].shape
-        if refused or any(not _has(value, wanted.axes, shape) for value in node.inputs):
-            return refused or f"`{node.name}` broadcasts an axis along which the map changes"
-        return [(value, wanted) for value in node.inputs]
-
-
-def _has(value: Value, axes: set[int], shape: Sequence[int | None]) -> bool:
-    """Whether a summand is as long as the sum along these axes."""
-    return all(value.shape[axis] == shape[axis] for axis in axes)
-
-
-def _takes_shift(graph: Graph, value: Value) -> bool:
-    """Whether what computes a value has a bias, or can have one."""
-    source = graph.producer(value)
-    if source is None or len(graph.consumers(value)) > 1 or not absorbs(source.operation):
-        return False
-    return not hasattr(source.operation, "activation") or not is_activated(source.operation)
 
 
 def _named(pattern: str, carrier: Carrier, *ranks: str) -> dict[type, Carrier]:

@@ -121,15 +121,14 @@ class Moves:
             if not given:
                 continue
             step = self._step_ahead(node, given)
+            self._note(node, step, "behind it", reasons)
             if isinstance(step, str):
-                reasons.append(f"behind it, {step}")
                 continue
-            if step[0].absorbed is not None and len(self.index.calls_of(node)) > 1:
-                reasons.append(f"behind it, `{node.name}` is called more than once")
-            edits.append(step[0])
+            edit, behind = step
+            edits.append(edit)
             settled |= {(key, id(node)) for key in given}
-            if step[1] is not None and step[1].nodes:
-                owed[id(node.outputs[0])] = (node.outputs[0], step[1])
+            if behind is not None and behind.nodes:
+                owed[id(node.outputs[0])] = (node.outputs[0], behind)
             plan = self._plan_ahead(owed, settled, edits, staying)
             best = min(best, plan, key=lambda plan: self.cost(plan, group))
         return best
@@ -182,14 +181,13 @@ class Moves:
                 if id(value) not in wanted:
                     continue
                 step = self._step_back(node, value, wanted[id(value)][1])
+                self._note(node, step, "in front of it", reasons)
                 if isinstance(step, str):
-                    reasons.append(f"in front of it, {step}")
                     continue
-                if step[0].absorbed is not None and len(self.index.calls_of(node)) > 1:
-                    reasons.append(f"in front of it, `{node.name}` is called more than once")
-                edits.append(step[0])
+                edit, before = step
+                edits.append(edit)
                 del wanted[id(value)]
-                for given, one in step[1]:
+                for given, one in before:
                     if one.nodes:
                         wanted.setdefault(id(given), (given, []))[1].append((node, one))
                 plan = self._plan_back(wanted, edits, staying)
@@ -240,6 +238,15 @@ class Moves:
             return f"`{node.name}` computes in another dtype"
         before = carrier.backward(self.graph, node, wish)
         return before if isinstance(before, str) else (Edit(node), before)
+
+    def _note(
+        self, node: Node, step: tuple[Edit, Any] | str, where: str, reasons: list[str]
+    ) -> None:
+        """Why a step is not made, or may not be of use."""
+        if isinstance(step, str):
+            reasons.append(f"{where}, {step}")
+        elif step[0].absorbed is not None and len(self.index.calls_of(node)) > 1:
+            reasons.append(f"{where}, `{node.name}` is called more than once")
 
     def cost(self, plan: Plan, group: Sequence[Node]) -> Cost:
         """ONNX nodes, remainders and stored numbers that a plan leaves or adds."""

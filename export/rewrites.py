@@ -112,7 +112,7 @@ def _standing_in(layer: Any) -> Iterator[None]:
 
 
 class _Table:
-    """A table of TensorFlow's with its content in the name, for `handlers.py` to read.
+    """A table of TensorFlow's with its content in the name, for `handlers/tables.py` to read.
 
     What the mask token stands for is one more entry.
     """

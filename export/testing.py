@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,17 +61,26 @@ def assert_parity(
     References: N4 (ONNX conversion).
     """
     __tracebackhide__ = True  # pytest shows the line of the user's test
-    options = {"data": data, "rtol": rtol, "atol": atol, "unsafe": unsafe, "imports": imports}
-    if isinstance(onnx_model, str | os.PathLike):
-        report = verify(model, onnx_model, **options)  # type: ignore[arg-type]
-    else:
-        import onnx
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            # External data would be read relative to where the model came from.
-            onnx.save(onnx_model, path)
-            report = verify(model, path, **options)  # type: ignore[arg-type]
+    with _on_disk(onnx_model) as path:
+        report = verify(
+            model, path, data=data, rtol=rtol, atol=atol, unsafe=unsafe, imports=imports
+        )
     if not report.passed:
         raise AssertionError(f"The ONNX model disagrees with Keras.\n{report.to_text()}")
     return report
+
+
+@contextmanager
+def _on_disk(
+    onnx_model: str | os.PathLike[str] | onnx.ModelProto,
+) -> Iterator[str | os.PathLike[str]]:
+    """The path of an ONNX model, which is written for as long as it is needed."""
+    if isinstance(onnx_model, str | os.PathLike):
+        yield onnx_model
+        return
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(onnx_model, path)
+        yield path
