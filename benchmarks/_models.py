@@ -1,6 +1,8 @@
-"""The models that the benchmarks of the exporter compare, by name."""
+"""The models that the benchmarks of the exporter compare, and how tf2onnx alone converts them."""
 
 import keras
+import numpy as np
+import tf2onnx
 from keras import layers
 
 import kerasdl
@@ -45,7 +47,7 @@ def mobilenet():
     return keras.applications.MobileNetV2(weights=None)
 
 
-MODELS = {
+BUILDERS = {
     "default MLP": mlp,
     "small MLP": small,
     "MLP, tanh": late_normalization,
@@ -55,3 +57,22 @@ MODELS = {
     "MobileNetV2": mobilenet,
     "ResNet50": resnet,
 }
+
+
+def build(name):
+    """The model, its vectors no longer 0 and 1: a normalization at its start is no operation."""
+    keras.utils.set_random_seed(0)
+    model = BUILDERS[name]()
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if len(weight.shape) == 1:
+            value = np.asarray(weight.numpy())
+            weight.assign(
+                value * rng.uniform(0.8, 1.2, value.shape) + 0.01 * rng.random(value.shape)
+            )
+    return model
+
+
+def by_tf2onnx(model, path):
+    """tf2onnx as its users call it; it takes no Sequential."""
+    tf2onnx.convert.from_keras(keras.Model(model.inputs, model.outputs), output_path=path)

@@ -26,8 +26,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import keras
 import numpy as np
 import onnx
-import tf2onnx
-from _models import MODELS
+from _models import BUILDERS, build, by_tf2onnx
 from rich.console import Console
 from rich.table import Table
 
@@ -35,10 +34,6 @@ from kerasdl import export
 from kerasdl.export import pipeline
 
 PROOF = ("reference", "verify")
-
-
-def by_tf2onnx(model, path):
-    tf2onnx.convert.from_keras(keras.Model(model.inputs, model.outputs), output_path=path)
 
 
 def by_keras(model, path):
@@ -81,7 +76,7 @@ def kibibytes(field):
 def measure_memory(name, exporter):
     """In a process of its own: what one export adds, in multiples of the weights."""
     tiny = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3)])
-    model = MODELS[name]()
+    model = build(name)
     model(np.zeros((1, *model.input_shape[1:]), "float32"))
     pipeline._judge = lambda *_: None
     pipeline._compare = lambda report, *_: report.checks.append(_Passed)
@@ -104,7 +99,7 @@ def memory(name, exporter):
 
 
 def row(name, folder, rounds, with_memory):
-    model = MODELS[name]()
+    model = build(name)
     theirs, keras_own, unproved, whole = times(model, folder, rounds)
     files = [folder / "plain.onnx", folder / "ours.onnx"]
     nodes = [len(onnx.load(file).graph.node) for file in files]
@@ -125,7 +120,7 @@ def row(name, folder, rounds, with_memory):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--models", nargs="*", default=list(BUILDERS), choices=list(BUILDERS))
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

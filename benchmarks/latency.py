@@ -18,12 +18,10 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
-import keras
 import numpy as np
 import onnxruntime
 import tensorflow as tf
-import tf2onnx
-from _models import MODELS
+from _models import BUILDERS, build, by_tf2onnx
 from rich.console import Console
 from rich.table import Table
 
@@ -66,10 +64,9 @@ def compare(plain, ours, x, threads, limit):
 
 
 def rows(name, folder, limit):
-    keras.utils.set_random_seed(0)
-    model = MODELS[name]()
+    model = build(name)
     plain, ours = str(folder / "plain.onnx"), str(folder / "ours.onnx")
-    tf2onnx.convert.from_keras(keras.Model(model.inputs, model.outputs), output_path=plain)
+    by_tf2onnx(model, plain)
     export.to_onnx(model, ours)
     compiled = tf.function(lambda x: model(x, training=False))
     for batch in BATCHES:
@@ -99,7 +96,7 @@ def rows(name, folder, limit):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=2.0, help="for each comparison")
-    parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--models", nargs="*", default=list(BUILDERS), choices=list(BUILDERS))
     arguments = parser.parse_args()
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     heads = ("", "batch", "threads", "tf2onnx", "kerasdl", "ratio", "model(x)", "predict")
