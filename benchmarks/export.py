@@ -5,7 +5,7 @@
 All convert the same models in the same process, in turn. Our time is shown without the proof
 (float64 run and comparison in onnxruntime) and with it; the others prove nothing. Memory is the
 largest resident size above that before the export, measured in a process for each, with our
-proof left out, as a multiple of the weights.
+proof left out, as a multiple of the weights; of models with less than 10 MB it would say nothing.
 """
 
 import argparse
@@ -34,6 +34,7 @@ from kerasdl import export
 from kerasdl.export import pipeline
 
 PROOF = ("reference", "verify")
+SMALL = 10e6
 
 
 def by_keras(model, path):
@@ -56,7 +57,6 @@ def seconds(call, *arguments):
 
 def times(model, folder, rounds):
     """Medians in seconds: tf2onnx, Model.export, ours without the proof, ours."""
-    model(np.zeros((1, *model.input_shape[1:]), "float32"))  # or Keras refuses to export it
     taken = []
     for _ in range(rounds):
         theirs = seconds(by_tf2onnx, model, str(folder / "plain.onnx"))[0]
@@ -73,15 +73,26 @@ def kibibytes(field):
     return int(next(line for line in lines if line.startswith(field)).split()[1])
 
 
+def warm_up(exporters, folder):
+    """Export something once, so that what is loaded at the first use is there."""
+    tiny = called(keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3)]))
+    for exporter in exporters:
+        EXPORTERS[exporter](tiny, str(folder / "tiny.onnx"))
+
+
+def called(model):
+    """The same model; Keras exports none that was never called."""
+    model(np.zeros((1, *model.input_shape[1:]), "float32"))
+    return model
+
+
 def measure_memory(name, exporter):
     """In a process of its own: what one export adds, in multiples of the weights."""
-    tiny = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(2, 3)])
-    model = build(name)
-    model(np.zeros((1, *model.input_shape[1:]), "float32"))
+    model = called(build(name))
     pipeline._judge = lambda *_: None
     pipeline._compare = lambda report, *_: report.checks.append(_Passed)
     with tempfile.TemporaryDirectory() as folder:
-        EXPORTERS[exporter](tiny, str(Path(folder) / "tiny.onnx"))  # what is loaded once
+        warm_up([exporter], Path(folder))
         before = kibibytes("VmRSS")
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak begins here
         EXPORTERS[exporter](model, str(Path(folder) / "model.onnx"))
@@ -99,7 +110,7 @@ def memory(name, exporter):
 
 
 def row(name, folder, rounds, with_memory):
-    model = build(name)
+    model = called(build(name))
     theirs, keras_own, unproved, whole = times(model, folder, rounds)
     files = [folder / "plain.onnx", folder / "ours.onnx"]
     nodes = [len(onnx.load(file).graph.node) for file in files]
@@ -113,8 +124,11 @@ def row(name, folder, rounds, with_memory):
         f"{nodes[0]} → {nodes[1]}",
         f"{sizes[0]:,.0f} → {sizes[1]:,.0f} kB",
     ]
-    used = [memory(name, exporter) for exporter in EXPORTERS] if with_memory else []
-    return cells + used
+    if not with_memory:
+        return cells
+    if 4 * model.count_params() < SMALL:
+        return cells + ["–"] * len(EXPORTERS)
+    return cells + [memory(name, exporter) for exporter in EXPORTERS]
 
 
 def main():
@@ -133,6 +147,7 @@ def main():
     heads += [f"memory, {name}" for name in EXPORTERS] if with_memory else []
     table = Table(*heads, title="Export")
     with tempfile.TemporaryDirectory() as folder:
+        warm_up(EXPORTERS, Path(folder))
         for name in arguments.models:
             table.add_row(*row(name, Path(folder), arguments.rounds, with_memory))
     Console(width=160).print(table)
