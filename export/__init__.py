@@ -2,7 +2,7 @@
 
 >>> from kerasdl import export
 >>> sorted(name for name in export.__all__ if name[0].islower())
-['inspect', 'to_onnx', 'verify']
+['fold', 'inspect', 'to_onnx', 'verify']
 
 The line runs source → inference form → fold → convert → tidy → verify → write → report, one file
 per step; `pipeline.py` is the line itself.
@@ -16,7 +16,8 @@ from .errors import (
     SourceError,
     TargetError,
 )
-from .fold import Fold
+from .folded import fold
+from .folding import Fold
 from .inspection import Inspection, inspect
 from .parity import Check
 from .pipeline import to_onnx, verify
@@ -35,6 +36,7 @@ __all__ = [
     "Report",
     "SourceError",
     "TargetError",
+    "fold",
     "inspect",
     "to_onnx",
     "verify",

@@ -12,34 +12,63 @@ def channel_noise(native: np.ndarray, exact: np.ndarray, reach: np.ndarray) -> n
     unit = float(np.finfo(native.dtype).eps) / 2
     floor = np.maximum(unit * channel_maxima(native, exact), np.finfo(np.float32).tiny)
     own = channel_errors(native, native, exact)
-    return np.maximum.reduce([floor, own, _per_channel(reach)])
+    return np.maximum.reduce([floor, own, channel_tops(reach)])
+
+
+def channel_spread(native: np.ndarray, exact: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """The root mean square of the rounding of floats, per channel."""
+    unit = float(np.finfo(native.dtype).eps) / 2
+    floor = np.maximum(unit * channel_maxima(native, exact), np.finfo(np.float32).tiny)
+    own = channel_means(element_errors(native, native, exact))
+    return np.maximum.reduce([floor, own, channel_means(reach)])
+
+
+def channel_means(values: np.ndarray) -> np.ndarray:
+    """The root mean square per channel."""
+    if values.size == 0 or values.ndim < 2:
+        return np.full(1, np.sqrt(np.mean(np.square(values)))) if values.size else np.zeros(1)
+    rows = values.reshape(-1, values.shape[-1])
+    means: np.ndarray = np.sqrt(np.mean(np.square(rows), axis=0))
+    return means
 
 
 def channel_errors(result: np.ndarray, native: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """Largest |result − exact| per channel; infinite where no difference can be taken."""
-    numeric = native.dtype.kind in "fiub"
-    if result.shape != native.shape or (numeric and result.dtype != native.dtype):
+    if not _comparable(result, native):
         return np.full(1, np.inf)
+    errors = element_errors(result, native, exact)
+    return channel_tops(errors) if is_float(native) else np.full(1, errors.sum())
+
+
+def element_errors(result: np.ndarray, native: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """|result − exact| of each number; 0 or 1 for what is no float, but equal or not."""
+    if not _comparable(result, native):
+        return np.full(native.shape, np.inf)
     if not is_float(native):
-        return np.full(1, np.count_nonzero(result.astype(str) != native.astype(str)), np.float64)
+        return (result.astype(str) != native.astype(str)).astype(np.float64)
     odd = ~np.isfinite(native)
-    if not np.array_equal(result[odd], native[odd], equal_nan=True):
-        return np.full(1, np.inf)
+    same = (result == native) | (np.isnan(result) & np.isnan(native))
     with np.errstate(invalid="ignore"):
         gaps = np.abs(result.astype(np.float64) - exact)
     # A NaN in the result must not pass as "not larger".
-    gaps = np.where(odd, 0.0, np.where(np.isnan(gaps), np.inf, gaps))
-    return _per_channel(gaps)
+    gaps = np.where(np.isnan(gaps), np.inf, gaps)
+    return np.where(odd, np.where(same, 0.0, np.inf), gaps)
+
+
+def _comparable(result: np.ndarray, native: np.ndarray) -> bool:
+    numeric = native.dtype.kind in "fiub"
+    return result.shape == native.shape and not (numeric and result.dtype != native.dtype)
 
 
 def channel_maxima(native: np.ndarray, exact: np.ndarray) -> np.ndarray:
     """Largest |exact| per channel, where Keras' result is finite."""
     if not is_float(native):
         return np.zeros(1)
-    return _per_channel(np.where(np.isfinite(native), np.abs(exact), 0.0))
+    return channel_tops(np.where(np.isfinite(native), np.abs(exact), 0.0))
 
 
-def _per_channel(values: np.ndarray) -> np.ndarray:
+def channel_tops(values: np.ndarray) -> np.ndarray:
+    """The largest per channel."""
     if values.ndim < 2 or values.shape[-1] == 0:
         return np.full(1, np.max(values, initial=0.0))
     return np.max(values.reshape(-1, values.shape[-1]), axis=0, initial=0.0)

@@ -124,7 +124,7 @@ def _tf2onnx(function: Any, inputs: int, opset: int, weights: Weights | None) ->
     renamed = {name: f"input_{i}" for i, name in enumerate(given[:inputs])}
     renamed |= {name: NAME.format(i) for i, name in enumerate(given[inputs:])}
     renamed |= {name: f"output_{i}" for i, name in enumerate(output_names)}
-    with tf.device("/cpu:0"):
+    with tf.device("/cpu:0"), _sets_in_order():
         frozen = _frozen(function, given, output_names)
         with tf.Graph().as_default() as tf_graph:
             tf.import_graph_def(frozen, name="")
@@ -198,6 +198,34 @@ def prefix(graph: Graph, length: int) -> Graph:
         value for node in part.nodes for value in node.outputs if not part.consumers(value)
     ]
     return part
+
+
+@contextmanager
+def _sets_in_order() -> Iterator[None]:
+    """tf2onnx goes over sets of nodes; sorted, a model gives the same file in every process."""
+    from tf2onnx.graph import Graph as Converted
+
+    nodes, consumers = Converted.extract_sub_graph_nodes, Converted.find_output_consumers
+
+    def nodes_in_order(graph: Any, *arguments: Any, **keywords: Any) -> list[Any]:
+        places = {node: place for place, node in enumerate(graph.get_nodes())}
+        return sorted(nodes(graph, *arguments, **keywords), key=places.__getitem__)
+
+    def consumers_in_order(graph: Any, name: str) -> list[Any]:
+        found = consumers(graph, name)
+        if len(found) < 2:
+            return list(found)
+        inner = [node for node in found if node.graph is not graph]
+        own = sorted((node for node in found if node.graph is graph), key=graph.get_nodes().index)
+        return [*own, *inner]
+
+    Converted.extract_sub_graph_nodes = nodes_in_order
+    Converted.find_output_consumers = consumers_in_order
+    try:
+        yield
+    finally:
+        Converted.extract_sub_graph_nodes = nodes
+        Converted.find_output_consumers = consumers
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from .fold import Fold
+from .folding import Fold
 from .graph import Graph, Node, flatten_layers, layer_of, scope_of
 from .onnx_channels import (
     along,

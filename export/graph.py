@@ -2,7 +2,7 @@
 
 A `Value` is a tensor that does not exist yet, a `Node` is one call of one Keras operation, a
 `Graph` is a list of nodes in an order in which they can run. The passes in `inference.py` and
-`fold.py` edit a graph; `Graph.__call__` runs it on tensors. Layers that no pass touches are the
+`folding.py` edit a graph; `Graph.__call__` runs it on tensors. Layers that no pass touches are the
 user's own objects, so nothing is copied; a layer that a pass changes is rebuilt, and its weights
 are kept in float64 in `Graph.exact` beside the rounded ones in the layer.
 """

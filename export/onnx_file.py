@@ -27,8 +27,20 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
     if not file.is_file():
         raise SourceError(f"{file} does not exist. Give an ONNX file.")
     try:
-        proto = onnx.load(file)
-        onnx.checker.check_model(proto)
+        # What lies in other files is looked at there, and not read.
+        onnx.checker.check_model(str(file))
+        proto = onnx.load(file, load_external_data=False)
     except (DecodeError, onnx.checker.ValidationError, ValueError, OSError) as error:
         raise SourceError(f"{file} is no valid ONNX file: {reason(error)}") from error
     return proto
+
+
+def size_of(path: Path, proto: onnx.ModelProto) -> int:
+    """Bytes of a file and of the other files it reads."""
+    places = {
+        entry.value
+        for tensor in proto.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return path.stat().st_size + sum((path.parent / place).stat().st_size for place in places)

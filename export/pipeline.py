@@ -1,66 +1,49 @@
 """The straight line from a model to a verified file.
 
-source → inference form → fold → convert → tidy → serialize → verify → keep → report
+source → inference form → fold → convert → quantize → tidy → serialize → verify → keep → report
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .canonical import settle
+from .clock import Clock
 from .convert import convert, convert_graph
-from .diverging import first_diverging_layer
-from .errors import ConversionError, OptionError, ParityError, SourceError, reason
-from .fold import Fold, fold
+from .ends import Ends
+from .errors import ConversionError, OptionError, ParityError, SourceError
 from .fold_onnx import fold_onnx
-from .graph import Graph, layer_of
+from .folding import Fold, fold
+from .formats import Format, format_of
+from .graph import Graph
 from .guards import guard
 from .inference import drop_training_only
+from .judging import Data, add_truth, compare, own_rows, report_on
+from .metadata import metadata, parity_entry
 from .opset import DEFAULT_OPSET, LAST_OF_TF2ONNX, check_opset, raise_opset
 from .parity import Judge, Tolerance
 from .pin_shapes import pin_shapes
 from .program import KerasProgram, Program
+from .quantize import format_in, has_fixed_ranges, quantize
 from .report import INCONCLUSIVE, Report
 from .rewrites import rewrite
-from .samples import Rows, data_rows, load_data, random_rows, zero_rows
-from .serialize import serialize
+from .serialize import external_data as data_of
+from .serialize import needs_external_data, serialize
 from .source import open_source
 from .tidy import tidy
 from .trace import trace
-from .write import check_target, pending
+from .write import PendingPair, check_target, pending, pending_pair
 
 if TYPE_CHECKING:
     import keras
     import onnx_ir as ir
 
-Data = Mapping[str, Any] | str | os.PathLike[str]
-PACKAGES = ("kerasdl", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime")
-
-
-@dataclass
-class _Clock:
-    """Names the stage that runs, and keeps its time."""
-
-    progress: Callable[[str], None]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str, message: str) -> Iterator[None]:
-        self.progress(message)
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - start
+MOST_CALIBRATING = 4
+"""Batches of the calibration on which the file is compared."""
 
 
 def to_onnx(
@@ -68,6 +51,12 @@ def to_onnx(
     path: str | os.PathLike[str],
     *,
     opset: int = DEFAULT_OPSET,
+    precision: str = "float32",
+    calibration: Data | None = None,
+    channels_first: Sequence[str] = (),
+    dimensions: Mapping[str, int | str] | None = None,
+    rename: Mapping[str, str] | None = None,
+    external_data: bool = False,
     data: Data | None = None,
     rtol: float | None = None,
     atol: float | None = None,
@@ -87,6 +76,20 @@ def to_onnx(
             `.keras` file, a `.h5` file or a SavedModel folder.
         path: The ONNX file to write.
         opset: ONNX operator set, 13 to 26.
+        precision: The numbers of the file (`kerasdl.export.formats`): `"float32"`; `"float16"`,
+            of which only inputs and outputs are float32; `"bfloat16"`, in which matrices are
+            stored, to be widened on loading; `"int8"` for the products of Dense, Conv and
+            their like. The tolerance is derived from what that rounding does to the model.
+        calibration: For int8: data like those to come, as in `data`. The ranges of what is
+            multiplied are measured on them (static); otherwise in each batch (dynamic). The
+            file is then compared on these data, not on random ones.
+        channels_first: Inputs that the file is to take as (batch, channels, ...), where the
+            model has the channels last.
+        dimensions: Extents, or names, of free axes, by the name they have otherwise: `batch`,
+            or `<input>_<axis>`.
+        rename: New names of inputs and outputs, by their old ones.
+        external_data: Whether the weights go to another file beside the target,
+            `<target>.<hash>.data`; above 2 GB they always do.
         data: Arrays to compare on besides random ones: a mapping from input names, or the path
             of an `.npz` file.
         rtol: Allowed error, relative to the largest output; replaces the derived tolerance.
@@ -118,13 +121,17 @@ def to_onnx(
 
     References: N4 (ONNX conversion), N2 (inference form of batch normalization).
     """
-    clock = _Clock(progress or _silent)
-    tolerance = _tolerance(rtol, atol)
+    clock = Clock(progress) if progress else Clock()
+    tolerance = Tolerance.given(rtol, atol)
+    stored = _format(precision, calibration)
+    ends = Ends(rename or {}, channels_first, dimensions or {})
     check_opset(opset)
     target = check_target(path, model)
     with clock.stage("source", "reading the model"):
         program = open_source(model, unsafe=unsafe, imports=imports)
-    own = _own_rows(program, data)
+    ends.check(program.inputs, program.outputs)
+    _fix_extents(program, ends)
+    own, calibrating = own_rows(program, data), own_rows(program, calibration)
     with clock.stage("fold", "folding"):
         graph, folds, dropped = _inference_graph(program)
     with clock.stage("convert", "converting"):
@@ -132,21 +139,34 @@ def to_onnx(
         if graph is not None:
             folds = fold_onnx(converted, graph, folds)
         guard(converted)
+        ends.transpose(converted, program.inputs)
+        batches = [ends.arrays(program.inputs, rows.arrays) for rows in calibrating]
+        converted = quantize(converted, stored, batches)
         raise_opset(converted, opset)
-        tidy(converted, program.name, program.inputs, program.outputs, _metadata(folds))
-    report = _report(model, path, program)
+        settle(converted)
+        report = report_on(model, path, program, ends, stored)
+        noted = metadata(model, report.versions, folds, stored, ends)
+        tidy(converted, program.name, report.inputs, report.outputs, noted)
     report.folds, report.dropped = folds, dropped
     report.opset = converted.opset_imports[""]
     report.nodes = Counter(node.op_type for node in converted.graph)
-    with pending(target) as file:
+    external = external_data or needs_external_data(converted)
+    with pending_pair(target) if external else pending(target) as file:
         with clock.stage("write", "writing"):
-            file.fill(serialize(converted))
+            location = file.fill_data(data_of(converted)) if isinstance(file, PendingPair) else ""
+            file.fill(serialize(converted, location))
         report.size = file.size
         del graph, converted  # and with them the folded weights
-        judge = _judge(program, own, tolerance, clock)
-        _compare(report, judge, file.path, clock)
+        shown = own + calibrating[:MOST_CALIBRATING]
+        judge = Judge(program, tolerance, stored)
+        add_truth(judge, shown, clock, random=not calibrating)
+        compare(report, judge, file.path, clock)
         if not report.passed:
+            report.seconds = clock.seconds
+            report.notes.append("the file was not written")
             raise ParityError(f"{_verdict(report)} {path} was not written.", report, report.layer)
+        file.fill([parity_entry(report)])
+        report.size = file.size
         file.keep()
     report.seconds = clock.seconds
     return report
@@ -159,6 +179,7 @@ def verify(
     data: Data | None = None,
     rtol: float | None = None,
     atol: float | None = None,
+    layers: bool = False,
     unsafe: bool = False,
     imports: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
@@ -171,6 +192,8 @@ def verify(
         data: As in `to_onnx`.
         rtol: As in `to_onnx`.
         atol: As in `to_onnx`.
+        layers: Compare every Keras layer as well, for `report.layers`; of a SavedModel there are
+            none.
         unsafe: As in `to_onnx`.
         imports: As in `to_onnx`.
         progress: As in `to_onnx`.
@@ -197,23 +220,37 @@ def verify(
 
     References: N4 (ONNX conversion).
     """
-    from .onnx_file import read
+    from .onnx_file import read, size_of
 
-    clock = _Clock(progress or _silent)
-    tolerance = _tolerance(rtol, atol)
+    clock = Clock(progress) if progress else Clock()
+    tolerance = Tolerance.given(rtol, atol)
     with clock.stage("source", "reading the model"):
         proto = read(onnx_path)
         program = open_source(model, unsafe=unsafe, imports=imports)
-    report = _report(model, onnx_path, program)
+    own = own_rows(program, data)
+    noted = {entry.key: entry.value for entry in proto.metadata_props}
+    ends = Ends.of(noted).with_extents(program.inputs, proto.graph.input)
+    _fix_extents(program, ends)
+    stored = format_in(proto)
+    random = not (stored.name == "int8" and has_fixed_ranges(proto))
+    if not random and not own:
+        raise OptionError(
+            f"{onnx_path} has int8 numbers of ranges that were measured on data, and can be "
+            "compared only on data like that. Give it with `data`."
+        )
+    report = report_on(model, onnx_path, program, ends, stored)
     report.opset = next((e.version for e in proto.opset_import if e.domain in {"", "ai.onnx"}), 0)
     report.nodes = Counter(node.op_type for node in proto.graph.node)
-    report.size = Path(onnx_path).stat().st_size
+    report.size = size_of(Path(onnx_path), proto)
     del proto
-    judge = _judge(program, _own_rows(program, data), tolerance, clock)
+    judge = Judge(program, tolerance, stored)
+    add_truth(judge, own, clock, random=random)
     try:
-        _compare(report, judge, Path(onnx_path), clock)
+        compare(report, judge, Path(onnx_path), clock, layers=layers)
     except ConversionError as error:
         raise SourceError(f"{onnx_path} does not run on the model's inputs: {error}") from error
+    if layers and not isinstance(program, KerasProgram):
+        report.notes.append("a SavedModel holds no Keras layers that could be compared one by one")
     report.seconds = clock.seconds
     return report
 
@@ -224,63 +261,25 @@ def plan(program: Program) -> tuple[list[Fold], list[str]]:
     return folds, dropped
 
 
-def _silent(message: str) -> None:
-    """No progress is shown."""
+def _format(precision: str, calibration: Data | None) -> Format:
+    stored = format_of(precision)
+    if calibration is not None and stored.name != "int8":
+        raise OptionError(
+            f"`calibration` is for precision='int8'. Received: precision={precision!r}."
+        )
+    return stored
 
 
-def _tolerance(rtol: float | None, atol: float | None) -> Tolerance | None:
-    if rtol is None and atol is None:
-        return None
-    for name, value in (("rtol", rtol), ("atol", atol)):
-        if value is not None and not isinstance(value, int | float):
-            raise OptionError(f"`{name}` must be a number. Received: {name}={value!r}.")
-    return Tolerance(rtol or 0.0, atol or 0.0)
-
-
-def _own_rows(program: Program, data: Data | None) -> list[Rows]:
-    """The user's data, checked before the work begins."""
-    if data is None:
-        return []
-    arrays = load_data(data) if isinstance(data, str | os.PathLike) else data
-    return data_rows(arrays, program.inputs)
-
-
-def _judge(
-    program: Program, own: Sequence[Rows], tolerance: Tolerance | None, clock: _Clock
-) -> Judge:
-    """The truth on random batches and on the user's data."""
-    judge = Judge(program, tolerance)
-    with clock.stage("reference", "running the model in float32 and float64"):
-        _add_random(judge, optional=bool(own))
-        try:
-            judge.add(own, "data")
-        except Exception as error:
-            raise OptionError(f"The model cannot be run on the data: {reason(error)}") from error
-    return judge
-
-
-def _add_random(judge: Judge, optional: bool) -> None:
-    """Random rows; zeros where the model cannot take those, e.g. as indices."""
-    program = judge.program
-    for rows in (random_rows, zero_rows):
-        try:
-            judge.add(rows(program), "random")
-            return
-        # Keras raises whatever the model's own code does on data it cannot take.
-        except Exception as error:  # noqa: BLE001
-            judge.truths.clear()
-            failure = error
-    if not optional:
-        raise SourceError(
-            f"Model `{program.name}` cannot be run on random data, nor on zeros: "
-            f"{reason(failure)}. Give it arrays that it can take with `data`."
-        ) from failure
+def _fix_extents(program: Program, ends: Ends) -> None:
+    program.inputs = list(map(ends.fixed, program.inputs))
+    program.outputs = list(map(ends.fixed, program.outputs))
 
 
 def _inference_graph(program: Program) -> tuple[Graph | None, list[Fold], list[str]]:
     if not isinstance(program, KerasProgram):
         return None, [], []
     graph = trace(program.model)
+    graph.input_ports = program.inputs
     dropped = drop_training_only(graph)
     folds = fold(graph)
     graph.exact.clear()  # only folding needs them, and they are twice the weights
@@ -295,66 +294,8 @@ def _convert(program: Program, graph: Graph | None, opset: int) -> ir.Model:
     return convert(program, program.inputs, opset)
 
 
-def _compare(report: Report, judge: Judge, file: Path, clock: _Clock) -> None:
-    """Fill in the comparisons; on a mismatch, look for the layer."""
-    program = judge.program
-    with clock.stage("verify", "comparing"):
-        try:
-            report.checks = judge.compare(file, clock.progress)
-        except OptionError:
-            raise
-        # onnxruntime has no exception class of its own.
-        except Exception as error:
-            raise _not_runnable(error, program) from error
-    report.float64_failure = judge.float64_failure
-    if not report.passed and report.conclusive and isinstance(program, KerasProgram):
-        clock.progress("looking for the layer where it begins to differ")
-        report.layer = first_diverging_layer(program, file, judge.truths[-1].inputs)
-
-
-def _not_runnable(error: Exception, program: Program) -> ConversionError:
-    """onnxruntime names the node that it cannot run, and that lies in the scope of its layer."""
-    text = " ".join(str(error).split())
-    nodes = program.graph.nodes if isinstance(program, KerasProgram) else []
-    names = [node.name for node in nodes]
-    found = (layer_of(word, names) for word in re.split(r"[\s()']+", text))
-    layer = next(filter(None, found), None)
-    where = f"Layer `{layer}` cannot be converted: " if layer else ""
-    return ConversionError(f"{where}onnxruntime cannot run the file: {text}", layer)
-
-
 def _verdict(report: Report) -> str:
     if not report.conclusive:
         return f"Nothing can be told: {INCONCLUSIVE}."
     where = f" They begin to differ at layer `{report.layer}`." if report.layer else ""
     return f"ONNX and Keras disagree: largest error {report.max_error:.3g}.{where}"
-
-
-def _metadata(folds: Sequence[Fold]) -> dict[str, str]:
-    return {
-        "keras_version": _version("keras"),
-        "tf2onnx_version": _version("tf2onnx"),
-        "batch_normalization": json.dumps([str(entry) for entry in folds]),
-    }
-
-
-def _report(model: Any, path: Any, program: Program) -> Report:
-    named = isinstance(model, str | os.PathLike)
-    report = Report(
-        source=os.fspath(model) if named else program.name,
-        target=os.fspath(path),
-        model=program.name,
-        inputs=list(program.inputs),
-        outputs=list(program.outputs),
-        versions={name: _version(name) for name in PACKAGES},
-    )
-    if isinstance(program, KerasProgram):
-        report.operations = len(program.graph.nodes)
-    else:
-        report.notes.append("a SavedModel holds no Keras layers, so nothing was folded")
-    return report
-
-
-def _version(package: str) -> str:
-    # Not the metadata of the distribution: TensorFlow comes under several names.
-    return str(import_module(package).__version__)

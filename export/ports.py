@@ -14,11 +14,13 @@ class Port:
         name: The name the user knows; it is the name in the ONNX file.
         shape: Axes, None where the extent is free.
         dtype: Keras' name of the element type, e.g. `"float32"`.
+        symbols: Names of the free axes, "" for the others; none, if they have the usual ones.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    symbols: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         axes = ", ".join(symbol if symbol else str(size) for size, symbol in self.axes())
@@ -26,6 +28,8 @@ class Port:
 
     def axes(self) -> list[tuple[int | None, str]]:
         """(extent, symbol) per axis: the first free axis is `batch`, others `<name>_<axis>`."""
+        if self.symbols:
+            return list(zip(self.shape, self.symbols, strict=True))
         return [
             (
                 size,

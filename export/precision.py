@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from .formats import FLOAT32, Format
 from .inference import float64
 
 UNIT_ROUNDOFF = float(np.finfo(np.float32).eps) / 2
@@ -24,27 +25,29 @@ def float64_run(
     layers: Iterable[keras.Layer],
     exact: Mapping[int, tuple[Any, np.ndarray]] | None = None,
     perturb: np.random.Generator | None = None,
+    stored: Format = FLOAT32,
 ) -> Iterator[None]:
     """Let `layers` compute in float64.
 
     Args:
         layers: Every layer that takes part, inner ones included.
         exact: Values that replace a variable's own, by id of the variable.
-        perturb: If given, every weight is moved by a random share of half a float32 ulp
-            (`|δ| ≤ 2⁻²⁴`): what rounding the weights once more would do. The statistics of
-            a Normalization layer reach the file as they are, and stay.
+        perturb: If given, every weight is moved at random by what rounding it once more would
+            do. The statistics of a Normalization layer reach the file as they are, and stay,
+            unless the inputs are rounded, too.
+        stored: How weights are stored.
     """
     layers = list(layers)
     # Not the public property: its setter writes into a policy map, and may quantize the layer.
     before = [(layer._dtype_policy, layer.autocast) for layer in layers]
     wide = keras.DTypePolicy("float64")
     with keras.StatelessScope() as scope:
-        fixed = _statistics_of_inputs(layers)
+        fixed = set() if stored.inputs else _statistics_of_inputs(layers)
         for variable in _float_variables(layers):
             known = (exact or {}).get(id(variable))
             value = float64(variable) if known is None else known[1]
             if perturb is not None and id(variable) not in fixed:
-                value = value * (1 + UNIT_ROUNDOFF * perturb.uniform(-1, 1, value.shape))
+                value = stored.move_weight(value, perturb)
             # `add_update` keeps the dtype; the scope's constructor would cast to float32.
             scope.add_update((variable, keras.ops.convert_to_tensor(value, "float64")))
         try:

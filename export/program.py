@@ -17,11 +17,12 @@ import tensorflow as tf
 from keras import tree
 
 from .errors import ConversionError, SourceError
+from .formats import FLOAT32, Format
 from .graph import Node, flatten_layers
 from .inference import float64
 from .ports import Port
 from .precision import float64_run, widen
-from .rounding import distance, move_results
+from .rounding import distance, move_input, move_results
 from .trace import closed_inputs, open_function, trace
 
 Arrays = list[np.ndarray]
@@ -51,7 +52,9 @@ class Program(Protocol):
     def run_float64(self, arrays: Arrays) -> Arrays:
         """Outputs of the same model computed in float64; see `precision.float64_run`."""
 
-    def reach(self, arrays: Arrays, exact: Arrays, rng: np.random.Generator) -> Arrays:
+    def reach(
+        self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
+    ) -> Arrays:
         """How far rounding moves each number of the outputs `exact`; see `rounding.py`."""
 
     def ranges(self) -> dict[str, Range]:
@@ -87,17 +90,19 @@ class KerasProgram:
             outputs = self.model(self._packed(arrays), training=False)
         return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
 
-    def reach(self, arrays: Arrays, exact: Arrays, rng: np.random.Generator) -> Arrays:
+    def reach(
+        self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
+    ) -> Arrays:
         """Of the graph against itself: where it computes something else, that is no rounding."""
 
         def move(node: Node, results: list[Any]) -> list[Any]:
-            return move_results(node, results, rng)
+            return move_results(node, results, rng, stored)
 
         wide = [widen(array) for array in arrays]
         with float64_run(flatten_layers(self.model)):
             still = self._still(wide, exact)
-        with float64_run(flatten_layers(self.model), perturb=rng):
-            moved = self.graph(*wide, after=move)
+        with float64_run(flatten_layers(self.model), perturb=rng, stored=stored):
+            moved = self.graph(*(move_input(x, rng, stored) for x in wide), after=move)
         return [distance(a, b) for a, b in zip(moved, still, strict=True)]
 
     def _still(self, arrays: Arrays, exact: Arrays) -> Arrays:

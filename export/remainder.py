@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -10,18 +11,32 @@ from .graph import Graph
 from .maps import Map
 
 
+@keras.saving.register_keras_serializable("kerasdl")
 class Remainder(keras.layers.Layer):
-    """y = scale · x + shift with arrays that broadcast against x, without what is neutral."""
+    """y = scale · x + shift with arrays that broadcast against x.
 
-    def __init__(self, kept: Map, **kwargs: Any) -> None:
+    Args:
+        scale_shape: Shape of the scale; None, if there is none.
+        shift_shape: Shape of the shift; None, if there is none.
+        **kwargs: `name`, `dtype` of any Keras layer.
+    """
+
+    def __init__(
+        self,
+        scale_shape: Sequence[int] | None = None,
+        shift_shape: Sequence[int] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
-        self.scale = self._constant("scale", kept.scale.shape) if kept.scales else None
-        self.shift = self._constant("shift", kept.shift.shape) if kept.shifts else None
+        self.scale = self._constant("scale", scale_shape)
+        self.shift = self._constant("shift", shift_shape)
         self.built = True
 
-    def _constant(self, name: str, shape: tuple[int, ...]) -> Any:
-        return self.add_weight(name=name, shape=shape, initializer="zeros", trainable=False)
+    def _constant(self, name: str, shape: Sequence[int] | None) -> Any:
+        if shape is None:
+            return None
+        return self.add_weight(name=name, shape=tuple(shape), initializer="zeros", trainable=False)
 
     def call(self, inputs: Any) -> Any:
         """Return scale · x + shift."""
@@ -32,10 +47,23 @@ class Remainder(keras.layers.Layer):
         """Return the input shape."""
         return input_shape
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        shapes = {
+            f"{name}_shape": None if variable is None else tuple(variable.shape)
+            for name, variable in (("scale", self.scale), ("shift", self.shift))
+        }
+        return {**super().get_config(), **shapes}
+
 
 def remainder(graph: Graph, kept: Map, name: str, policy: Any) -> Remainder:
     """The layer of a map, its numbers kept in float64 besides."""
-    layer = Remainder(kept, name=name, dtype=policy)
+    layer = Remainder(
+        kept.scale.shape if kept.scales else None,
+        kept.shift.shape if kept.shifts else None,
+        name=name,
+        dtype=policy,
+    )
     for variable, exact in ((layer.scale, kept.scale), (layer.shift, kept.shift)):
         if variable is not None:
             variable.assign(exact)

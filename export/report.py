@@ -1,19 +1,36 @@
-"""The report: one object; text and JSON are views of it."""
+"""The report: one object; text, JSON and HTML are views of it.
+
+JSON holds all of it, so that `Report.from_json` gives back the same report, which `judged` looks at
+again under other bounds, without the model or the file.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from .fold import Fold
-from .parity import Check
+from .errors import OptionError, SourceError, reason
+from .folding import Fold
+from .histogram import EDGES
+from .latency import Latency
+from .layers import LayerCheck, table
+from .parity import Check, Tolerance
+from .plain import from_plain, to_plain
 from .ports import Port
+from .write import check_target, write
 
+FORMAT = 1
+"""Of the JSON; a report with a higher number was written by a newer version."""
+SUFFIXES = (".html", ".json", ".txt")
 INCONCLUSIVE = (
-    "float32 rounding alone may move the output by a quarter of itself, or no number "
+    "rounding alone may move the output by a quarter of itself, or no number "
     "of it is finite, so that a wrong file would not be noticed; `--rtol` and `--atol` set a "
     "bound of your own"
 )
@@ -27,16 +44,22 @@ class Report:
         source: The model's path, or its name if it was in memory.
         target: The ONNX file.
         model: The model's name.
-        inputs, outputs: Ends of the model.
+        inputs, outputs: Ends of the file.
         opset: ONNX operator set of the file.
+        precision: Format of its numbers (`formats.py`).
         folds: One entry per batch normalization; empty for a verification.
         dropped: Layers that only matter in training.
-        operations: Number of Keras operations in the model; None where they cannot be seen.
+        operations_by_kind: Number of the model's Keras operations per class, before anything is
+            folded; None where they cannot be seen.
         nodes: Number of ONNX nodes per operator.
         size: Bytes of the file.
         checks: One entry per output, batch and onnxruntime setting.
+        tolerance: The bounds that were given instead of the derived ones, or None.
         float64_failure: Why the tolerance does not come from a float64 run, or None.
-        layer: Where a failed comparison begins to differ, or None.
+        layer: Where a failed comparison begins to differ, or None. It is looked for in the run
+            itself, and kept when the report is judged anew.
+        layers: One entry per Keras layer, if asked for.
+        latency: Of onnxruntime's default session, one entry per batch size.
         versions: Versions of the packages that took part.
         seconds: Time per stage.
         notes: What else a user should know.
@@ -48,14 +71,18 @@ class Report:
     inputs: list[Port]
     outputs: list[Port]
     opset: int = 0
+    precision: str = "float32"
     folds: list[Fold] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
-    operations: int | None = None
+    operations_by_kind: Counter[str] | None = None
     nodes: Counter[str] = field(default_factory=Counter)
     size: int = 0
     checks: list[Check] = field(default_factory=list)
+    tolerance: Tolerance | None = None
     float64_failure: str | None = None
     layer: str | None = None
+    layers: list[LayerCheck] = field(default_factory=list)
+    latency: list[Latency] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -64,6 +91,12 @@ class Report:
     def passed(self) -> bool:
         """Whether every comparison passed, and there was at least one."""
         return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def operations(self) -> int | None:
+        """Number of Keras operations in the model; None where they cannot be seen."""
+        kinds = self.operations_by_kind
+        return None if kinds is None else sum(kinds.values())
 
     @property
     def remaining(self) -> int | None:
@@ -81,38 +114,175 @@ class Report:
     @property
     def worst(self) -> Check | None:
         """The comparison nearest to, or furthest beyond, its tolerance."""
-        return max(self.checks, key=_strain, default=None)
+        return max(self.checks, key=strain_of, default=None)
 
     @property
     def max_error(self) -> float:
         """Largest difference between ONNX and the float64 run."""
         return max((check.max_error for check in self.checks), default=math.nan)
 
+    def judged(self, rtol: float | None = None, atol: float | None = None) -> Report:
+        """The same results under other bounds, without running anything.
+
+        It says what `to_onnx` or `verify` would have said with these bounds, but for the layer,
+        which is looked for only where a comparison fails at first.
+
+        Args:
+            rtol: Allowed error, relative to the largest output.
+            atol: Allowed absolute error. With neither, the derived tolerance is back.
+
+        Returns:
+            A new report.
+
+        Raises:
+            OptionError: A bound is negative or no number.
+
+        Example:
+
+        >>> import keras, tempfile, os
+        >>> from kerasdl import export
+        >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     report = export.to_onnx(model, os.path.join(folder, "model.onnx"))
+        >>> report.judged(rtol=1e-12).passed, report.judged(rtol=1e-12).judged() == report
+        (False, True)
+
+        References: N4 (ONNX conversion).
+        """
+        tolerance = Tolerance.given(rtol, atol)
+        checks = [check.judged(tolerance) for check in self.checks]
+        return replace(deepcopy(self), checks=checks, tolerance=tolerance)
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data; numbers that JSON lacks become null."""
-        data = asdict(self)
-        data["passed"] = self.passed
-        data["max_error"] = self.max_error
-        data["remaining"] = self.remaining
-        data["nodes"] = dict(sorted(self.nodes.items()))
+        data = {"format": FORMAT, **to_plain(self)}
         for check, plain in zip(self.checks, data["checks"], strict=True):
             plain["passed"] = check.passed
-        data["conclusive"] = self.conclusive
-        return _plain(data)
+        return data | {
+            "nodes": dict(sorted(self.nodes.items())),
+            "histogram_edges": list(EDGES),
+            "operations": self.operations,
+            "remaining": self.remaining,
+            "passed": self.passed,
+            "conclusive": self.conclusive,
+            "max_error": to_plain(self.max_error),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Report:
+        """The report of which this is the plain data.
+
+        Args:
+            data: What `to_dict` returned, or what the command line prints with `--json`, which
+                for a failed export has the report inside.
+
+        Returns:
+            The same report. The verdict is taken anew from the comparisons.
+
+        Raises:
+            SourceError: It is no report, or one of a newer version.
+
+        Example:
+
+        >>> from kerasdl.export import Report
+        >>> report = Report("model.keras", "model.onnx", "tiny", [], [])
+        >>> Report.from_dict(report.to_dict()) == report
+        True
+
+        References: N4 (ONNX conversion).
+        """
+        if isinstance(data, dict) and "format" not in data and isinstance(data.get("report"), dict):
+            data = data["report"]
+        number = data.get("format") if isinstance(data, dict) else None
+        if type(number) is not int:
+            raise SourceError(
+                "This is no report of kerasdl: `format` is missing. Write one with "
+                "`Report.to_json()`, or with `--json` on the command line."
+            )
+        if number > FORMAT:
+            raise SourceError(
+                f"The report has format {number}, this version of kerasdl reads up to {FORMAT}. "
+                "Install a newer one."
+            )
+        return from_plain(cls, data, "report")
 
     def to_json(self) -> str:
         """The report as a JSON document."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
 
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """The report of which this is the JSON document.
+
+        Raises:
+            SourceError: It is no JSON, no report, or one of a newer version.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise SourceError(f"This is no JSON: {reason(error)}.") from error
+        return cls.from_dict(data)
+
+    def to_html(self) -> str:
+        """The report as one page that needs nothing else, for a browser or for print."""
+        from .html import to_html
+
+        return to_html(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the report; an old file stays until the new one is complete.
+
+        Args:
+            path: The file; `.html`, `.json` or `.txt` says which view.
+
+        Raises:
+            OptionError: The name has another suffix.
+            TargetError: The file cannot be written.
+
+        Example:
+
+        >>> import tempfile, os
+        >>> from kerasdl.export import Report
+        >>> report = Report("model.keras", "model.onnx", "tiny", [], [])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "report.json")
+        ...     report.save(path)
+        ...     Report.load(path) == report
+        True
+
+        References: N4 (ONNX conversion).
+        """
+        suffix = check_suffix(path)
+        view = {".html": self.to_html, ".json": self.to_json, ".txt": self.to_text}[suffix]
+        # What a name on the disk cannot say in UTF-8 is escaped, as JSON would.
+        content = f"{view()}\n".encode(errors="backslashreplace")
+        write(check_target(path), content)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """The report in a JSON file.
+
+        Raises:
+            SourceError: It cannot be read, is no report, or one of a newer version.
+        """
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SourceError(f"{path} cannot be read: {reason(error)}.") from error
+        except SourceError as error:
+            raise SourceError(f"{path}: {error}") from error
+
     def to_text(self) -> str:
         """The report as a person reads it."""
+        nodes = sum(self.nodes.values())
         lines = [
             f"{self.source} → {self.target}",
-            f"  {sum(self.nodes.values())} nodes, {self.size:,} bytes, opset {self.opset}",
+            f"  {nodes} nodes, {self.size:,} bytes, opset {self.opset}, {self.precision}",
             *(f"  input  {port}" for port in self.inputs),
             *(f"  output {port}" for port in self.outputs),
         ]
-        lines += self._fold_lines() + self._parity_lines()
+        lines += self._fold_lines() + self._latency_lines()
+        lines += table(self.layers) + self._parity_lines()
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -125,11 +295,18 @@ class Report:
             lines.append(f"Keras operations: {self.operations} → {self.remaining}")
         return lines
 
+    def _latency_lines(self) -> list[str]:
+        if not self.latency:
+            return []
+        times = (f"{each.milliseconds:.3g} ms (batch of {each.batch})" for each in self.latency)
+        lines = [f"Latency in onnxruntime, default session, {self.latency[0].cores} cores"]
+        return [*lines, f"  {', '.join(times)}"]
+
     def _parity_lines(self) -> list[str]:
         lines = ["Parity with Keras in onnxruntime"]
         for key in dict.fromkeys((c.output, c.data, c.batch) for c in self.checks):
             group = [c for c in self.checks if (c.output, c.data, c.batch) == key]
-            worst = max(group, key=_strain)
+            worst = max(group, key=strain_of)
             lines.append(
                 f"  {verdict_of(worst)} {key[0]}, {key[1]} batch of {key[2]}: "
                 f"error {worst.error:.2e}, allowed {worst.tolerance:.2e} "
@@ -139,6 +316,8 @@ class Report:
         if self.float64_failure is not None:
             truth = f"Keras' float32 run (no float64 run: {self.float64_failure})"
         lines.append(f"  compared with: {truth}")
+        if self.tolerance is not None:
+            lines.append(f"  allowed, as given: {self.tolerance}")
         if not self.conclusive:
             lines.append(f"  ?: {INCONCLUSIVE}")
         verdict = "verified" if self.passed else f"FAILED{self._at()}"
@@ -148,6 +327,15 @@ class Report:
         return f", it begins to differ at layer `{self.layer}`" if self.layer else ""
 
 
+def check_suffix(path: str | os.PathLike[str]) -> str:
+    """The suffix that says which view of a report a file holds."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        allowed = ", ".join(f"`{each}`" for each in SUFFIXES)
+        raise OptionError(f"A report's file must end in one of {allowed}. Received: {path}.")
+    return suffix
+
+
 def verdict_of(check: Check) -> str:
     """Four letters: passed, failed, or nothing could be told."""
     if check.conclusive:
@@ -155,17 +343,8 @@ def verdict_of(check: Check) -> str:
     return "?   "
 
 
-def _strain(check: Check) -> float:
+def strain_of(check: Check) -> float:
+    """The error in units of what is allowed."""
     if check.tolerance > 0:
         return check.error / check.tolerance
     return math.inf if check.error > 0 else 0.0
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

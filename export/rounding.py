@@ -1,10 +1,10 @@
 """How far rounding reaches: a model in float64 whose every stored number is moved a little.
 
-Weights and the results of layers are moved by a random share of half a float32 ulp, x (1 + δ),
-|δ| ≤ 2⁻²⁴; inputs are not, since Keras and ONNX are given the same. The smooth activations are
-computed by approximations that are exact in relation to their range and not to each value: a
-sigmoid of 1e-6 may be off by 2⁻²⁴. Their results are moved by a share of 2⁻²⁴ max(1, max|x|)
-besides.
+Weights and the results of layers are moved at random as the file's format rounds (`formats.py`),
+in float32 by half an ulp, x (1 + δ), |δ| ≤ 2⁻²⁴; inputs are not, since Keras and ONNX are given
+the same. The smooth activations are computed by approximations that are exact in relation to their
+range and not to each value: a sigmoid of 1e-6 may be off by 2⁻²⁴. Their results are moved by a
+share of 2⁻²⁴ max(1, max|x|) besides.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from .formats import FLOAT32, Format
 from .graph import Node
-from .precision import UNIT_ROUNDOFF
 
 # Lower-case names of Keras' activations, of the layers that are one, and of `keras.ops`.
 SMOOTH = {
@@ -25,9 +25,19 @@ SMOOTH = {
 }
 
 
-def move_results(node: Node, results: list[Any], rng: np.random.Generator) -> list[Any]:
+def move_results(
+    node: Node, results: list[Any], rng: np.random.Generator, stored: Format = FLOAT32
+) -> list[Any]:
     """The results of one layer as another rounding might have left them."""
-    return [_moved(result, _is_smooth(node.operation), rng) for result in results]
+    return [_moved(result, _is_smooth(node.operation), rng, stored) for result in results]
+
+
+def move_input(array: np.ndarray, rng: np.random.Generator, stored: Format) -> np.ndarray:
+    """An input as the file rounds it."""
+    if not stored.inputs or array.dtype.kind != "f":
+        return array
+    moved: np.ndarray = array + stored.results.noise(array, rng)
+    return moved
 
 
 def distance(moved: Any, still: Any) -> np.ndarray:
@@ -46,15 +56,15 @@ def _is_smooth(operation: Any) -> bool:
     return bool(names & SMOOTH)
 
 
-def _moved(tensor: Any, smooth: bool, rng: np.random.Generator) -> Any:
+def _moved(tensor: Any, smooth: bool, rng: np.random.Generator, stored: Format) -> Any:
     if "float" not in keras.backend.standardize_dtype(tensor.dtype):
         return tensor
-    shares = UNIT_ROUNDOFF * rng.uniform(-1, 1, (2, *tensor.shape))
-    moved = tensor * (1 + shares[0])
+    values = np.asarray(tensor)
+    noise = stored.results.noise(values, rng)
     if smooth:
-        values = np.abs(np.asarray(tensor))
-        finite = values[np.isfinite(values)]
-        moved = moved + shares[1] * np.max(finite, initial=1.0)
+        top = np.max(np.abs(values), initial=1.0, where=np.isfinite(values))
+        noise = noise + stored.results.unit * top * rng.uniform(-1, 1, values.shape)
+    moved = tensor + noise
     mask = getattr(tensor, "_keras_mask", None)
     if mask is not None:
         moved._keras_mask = mask  # where Keras' layers look for it

@@ -17,10 +17,10 @@ from tensorflow.python.framework.convert_to_constants import (
 )
 
 from .errors import SourceError
+from .formats import FLOAT32, Format
 from .ports import Port
-from .precision import UNIT_ROUNDOFF
 from .program import Arrays, Range
-from .rounding import distance
+from .rounding import distance, move_input
 
 SIGNATURE = "serving_default"
 SHORT = (types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
@@ -58,11 +58,20 @@ class SavedModelProgram:
     def run_float64(self, arrays: Arrays) -> Arrays:
         return self._run_float64(arrays)
 
-    def reach(self, arrays: Arrays, exact: Arrays, rng: np.random.Generator) -> Arrays:
-        moved = self._run_float64(arrays, rng)
+    def reach(
+        self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
+    ) -> Arrays:
+        if stored.results.steps:
+            return [np.abs(y) for y in exact]  # unknown: no results of layers are seen
+        moved = self._run_float64([move_input(x, rng, stored) for x in arrays], rng, stored)
         return [distance(*pair) for pair in zip(moved, exact, strict=True)]
 
-    def _run_float64(self, arrays: Arrays, perturb: np.random.Generator | None = None) -> Arrays:
+    def _run_float64(
+        self,
+        arrays: Arrays,
+        perturb: np.random.Generator | None = None,
+        stored: Format = FLOAT32,
+    ) -> Arrays:
         names = [tensor.name for tensor in self._frozen.inputs]
         # The frozen function keeps TensorFlow's order of keyword inputs: by name.
         feeds = {
@@ -74,7 +83,9 @@ class SavedModelProgram:
             for port, tensor in zip(self.outputs, self._frozen.outputs, strict=True)
         }
         with tf.Graph().as_default() as graph:
-            tf.import_graph_def(to_float64(self._frozen.graph.as_graph_def(), perturb), name="")
+            tf.import_graph_def(
+                to_float64(self._frozen.graph.as_graph_def(), perturb, stored), name=""
+            )
             with tf.compat.v1.Session(graph=graph) as session:
                 return list(session.run([by_output[p.name] for p in self.outputs], feeds))
 
@@ -88,7 +99,9 @@ class SavedModelProgram:
         return self.parameters()
 
 
-def to_float64(graph_def: Any, perturb: np.random.Generator | None = None) -> Any:
+def to_float64(
+    graph_def: Any, perturb: np.random.Generator | None = None, stored: Format = FLOAT32
+) -> Any:
     """A copy of a GraphDef that computes in float64 what the original does in float32."""
     result = type(graph_def)()
     result.CopyFrom(graph_def)
@@ -101,11 +114,11 @@ def to_float64(graph_def: Any, perturb: np.random.Generator | None = None) -> An
     for node in nodes:
         node.attr.pop("_output_shapes", None)
         for attribute in node.attr.values():
-            _widen(attribute, perturb)
+            _widen(attribute, perturb, stored)
     return result
 
 
-def _widen(attribute: Any, perturb: np.random.Generator | None) -> None:
+def _widen(attribute: Any, perturb: np.random.Generator | None, stored: Format) -> None:
     if attribute.type in SHORT:
         attribute.type = types_pb2.DT_DOUBLE
     for index, kind in enumerate(attribute.list.type):
@@ -114,7 +127,7 @@ def _widen(attribute: Any, perturb: np.random.Generator | None) -> None:
     if attribute.tensor.dtype in SHORT:
         value = tf.make_ndarray(attribute.tensor).astype(np.float64)
         if perturb is not None:
-            value = value * (1 + UNIT_ROUNDOFF * perturb.uniform(-1, 1, value.shape))
+            value = stored.move_weight(value, perturb)
         attribute.tensor.CopyFrom(tf.make_tensor_proto(value))
 
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .pipeline import Data, verify
+from .judging import Data
+from .pipeline import verify
 from .report import Report
 
 if TYPE_CHECKING:

@@ -14,13 +14,19 @@ import numpy as np
 
 from .channels import channel_errors, channel_noise, is_float
 from .errors import reason
+from .formats import FLOAT32, Format
 from .program import Arrays, Program
 from .samples import Rows
 
 SAFETY = 16.0
 """Tolerance as a multiple of the noise."""
+RUNS, LITTLE_WORK = 3, 200_000
+"""Runs to find the reach, for models that compute at most so many numbers for one row."""
+MANY = 16
+"""Rows from which the mean of the squares of errors is judged."""
 UNKNOWN_REACH = 2.0**-20
-"""Reach, as a share of the output, where there is no float64 run."""
+"""Reach, as a share of the output, where there is no float64 run; of other formats than float32
+nothing is known then."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Truth:
         native: Keras' own outputs.
         exact: The float64 outputs; the same as `native` where there is no float64 run.
         reach: How far rounding moves each number of the outputs.
+        sure: Whether the reach comes from several runs.
     """
 
     inputs: Arrays
@@ -40,6 +47,25 @@ class Truth:
     native: Arrays
     exact: Arrays
     reach: Arrays
+    sure: bool = False
+
+    @property
+    def batch(self) -> int:
+        """Number of rows."""
+        return len(self.inputs[0]) if self.inputs[0].ndim else 1
+
+    @property
+    def means(self) -> bool:
+        """Whether the noise is known well enough for a mean of its squares to be judged."""
+        return self.sure and self.different_rows >= MANY
+
+    @property
+    def different_rows(self) -> int:
+        """How many rows of the batch are no repetitions."""
+        if any(array.ndim == 0 for array in self.inputs):
+            return 1
+        rows = zip(*self.inputs, strict=False)
+        return len({tuple(np.asarray(part).tobytes() for part in row) for row in rows})
 
 
 class Witness:
@@ -47,13 +73,15 @@ class Witness:
 
     Args:
         program: The model.
+        stored: The numbers of the file that is to be judged.
 
     Attributes:
         float64_failure: Why there is no float64 run, or None.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, stored: Format = FLOAT32) -> None:
         self.program = program
+        self.stored = stored
         self.float64_failure: str | None = None
         self._rng = np.random.default_rng(1)
 
@@ -69,7 +97,7 @@ class Witness:
     def _run(self, inputs: Arrays, data: str) -> Truth:
         native = self.program.run(inputs)
         exact, reach = self._wide(inputs, native)
-        return Truth(inputs, data, native, exact, reach)
+        return Truth(inputs, data, native, exact, reach, self._runs > 1)
 
     def _part(self, whole: Truth, rows: Rows, size: int) -> Truth | None:
         """The truth of one batch, taken from that of all rows; None if it cannot be."""
@@ -82,7 +110,7 @@ class Witness:
         native, exact, reach = (
             [y[places] for y in arrays] for arrays in (whole.native, whole.exact, whole.reach)
         )
-        part = Truth(rows.batch(size), whole.data, native, exact, reach)
+        part = Truth(rows.batch(size), whole.data, native, exact, reach, whole.sure)
         if size > rows.count:
             return part
         own = self.program.run(part.inputs)
@@ -92,13 +120,27 @@ class Witness:
         if self.float64_failure is None:
             try:
                 exact = self.program.run_float64(inputs)
-                return exact, self.program.reach(inputs, exact, self._rng)
+                return exact, self._reach(inputs, exact)
             # A custom layer may refuse float64 in any way it likes.
             except Exception as error:  # noqa: BLE001
                 self.float64_failure = reason(error)
-        return native, [
-            UNKNOWN_REACH * np.abs(y) if is_float(y) else np.zeros(y.shape) for y in native
+        share = UNKNOWN_REACH if self.stored is FLOAT32 else 1.0
+        return native, [share * np.abs(y) if is_float(y) else np.zeros(y.shape) for y in native]
+
+    def _reach(self, inputs: Arrays, exact: Arrays) -> Arrays:
+        """What the tolerance, 16 × this, is to be a multiple of: of several runs the mean."""
+        share = self.stored.safety / SAFETY
+        runs = [
+            self.program.reach(inputs, exact, self._rng, self.stored) for _ in range(self._runs)
         ]
+        return [
+            share * np.sqrt(np.mean(np.square(each), axis=0)) for each in zip(*runs, strict=True)
+        ]
+
+    @property
+    def _runs(self) -> int:
+        little = self.float64_failure is None and self.program.work() <= LITTLE_WORK
+        return RUNS if little and self.stored is FLOAT32 else 1
 
 
 def _agree(results: Arrays, truth: Truth) -> bool:

@@ -3,12 +3,19 @@
 Where the system has anonymous files (Linux), the bytes go to one without a name, which vanishes
 with the process; only when they are all on the disk, and have been looked at there, does it get a
 name beside the target, and is renamed onto it. Elsewhere a temporary file takes its place.
+
+A file that keeps its weights in another one is written into a folder beside the target. The weights
+are moved out first, under a name made of their hash, so that the old file has the old ones until
+the new one takes its place.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,11 +90,7 @@ class Pending:
             TargetError: The system refuses, e.g. because the disk is full.
         """
         with _refused(self._target):
-            for chunk in chunks:
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(self._descriptor, view) :]
-            os.fsync(self._descriptor)
+            _write_through(self._descriptor, chunks)
 
     def keep(self) -> None:
         """Put the file at its target in one step.
@@ -104,12 +107,84 @@ class Pending:
             os.replace(self._beside, self._target)
             self._named = False
             _sync_folder(self._target.parent)
+        _forget_data(self._target)
 
     def close(self) -> None:
         """Let go of the file; it vanishes unless it was kept."""
         os.close(self._descriptor)
         if self._named:
             self._beside.unlink(missing_ok=True)
+
+
+class PendingPair:
+    """A file and the data it reads, which can be read by its `path`, but are not there yet."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        self._folder.mkdir()
+        self._data = ""
+
+    @property
+    def path(self) -> Path:
+        return self._folder / self._target.name
+
+    @property
+    def size(self) -> int:
+        return sum(file.stat().st_size for file in self._folder.iterdir())
+
+    def fill_data(self, chunks: Iterable[bytes | memoryview]) -> str:
+        """Write the data, and return the name of its file.
+
+        Raises:
+            TargetError: The system refuses, e.g. because the disk is full.
+        """
+        digest = hashlib.sha256()
+
+        def read() -> Iterator[bytes | memoryview]:
+            for chunk in chunks:
+                digest.update(chunk)
+                yield chunk
+
+        file = self._folder / "data"
+        self._append(file, read())
+        self._data = f"{self._target.name}.{digest.hexdigest()[:8]}.data"
+        file.rename(self._folder / self._data)
+        return self._data
+
+    def fill(self, chunks: Iterable[bytes | memoryview]) -> None:
+        """Write the chunks one after the other, through to the disk.
+
+        Raises:
+            TargetError: The system refuses, e.g. because the disk is full.
+        """
+        self._append(self.path, chunks)
+
+    def keep(self) -> None:
+        """Put the data beside the target, and then the file at its target, each in one step.
+
+        Raises:
+            TargetError: The system refuses.
+        """
+        with _refused(self._target):
+            os.replace(self._folder / self._data, self._target.with_name(self._data))
+            _sync_folder(self._target.parent)
+            os.replace(self.path, self._target)
+            _sync_folder(self._target.parent)
+        _forget_data(self._target, self._data)
+
+    def close(self) -> None:
+        """Let go of what was not kept."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _append(self, file: Path, chunks: Iterable[bytes | memoryview]) -> None:
+        with _refused(self._target):
+            binary = getattr(os, "O_BINARY", 0)
+            descriptor = os.open(file, os.O_CREAT | os.O_WRONLY | os.O_APPEND | binary, 0o666)
+            try:
+                _write_through(descriptor, chunks)
+            finally:
+                os.close(descriptor)
 
 
 @contextmanager
@@ -121,6 +196,21 @@ def pending(target: Path) -> Iterator[Pending]:
     """
     with _refused(target):
         file = Pending(target)
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+@contextmanager
+def pending_pair(target: Path) -> Iterator[PendingPair]:
+    """The same of a file with its data in another one.
+
+    Raises:
+        TargetError: The system refuses.
+    """
+    with _refused(target):
+        file = PendingPair(target)
     try:
         yield file
     finally:
@@ -144,6 +234,22 @@ def _refused(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise TargetError(f"{target} cannot be written: {error.strerror or error}.") from error
+
+
+def _write_through(descriptor: int, chunks: Iterable[bytes | memoryview]) -> None:
+    for chunk in chunks:
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    os.fsync(descriptor)
+
+
+def _forget_data(target: Path, current: str = "") -> None:
+    """Remove the data of files that stood at the target before."""
+    ours = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.data")
+    for file in target.parent.iterdir():
+        if ours.fullmatch(file.name) and file.name != current:
+            file.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""`kerasdl`: export, verify and inspect from a shell.
+"""`kerasdl`: export, verify, judge and inspect from a shell.
 
 Exit codes: 0 done and verified, 2 usage or unreadable input, 3 not convertible, 4 parity failed.
 """
@@ -45,6 +45,9 @@ Rtol = Annotated[
 Atol = Annotated[
     float | None, typer.Option(help="Allowed absolute error; replaces the derived one.")
 ]
+Layers = Annotated[
+    bool, typer.Option("--layers", help="Also compare every Keras layer, and print the table.")
+]
 Unsafe = Annotated[
     bool,
     typer.Option("--unsafe", help="Also load a file that carries Python code, and run that code."),
@@ -53,7 +56,81 @@ Imports = Annotated[
     list[str] | None,
     typer.Option("--import", metavar="MODULE", help="Import a module with custom objects first."),
 ]
+SUFFIXES = (".html", ".json", ".txt")
+
+
+def _check_suffix(file: Path | None) -> Path | None:
+    """A usage error before anything is imported."""
+    if file is not None and file.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(f"the file must end in one of {', '.join(SUFFIXES)}.")
+    return file
+
+
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        callback=_check_suffix,
+        help="Also write the report, as its suffix says: .html, .json or .txt.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+PANEL = "The file"
+
+
+def _pairs(given: list[str] | None) -> list[str] | None:
+    """A usage error before anything is imported."""
+    for pair in given or ():
+        if "=" not in pair:
+            raise typer.BadParameter(f"write NAME=VALUE. Received: {pair!r}.")
+    return given
+
+
+Precision = Annotated[
+    str,
+    typer.Option(help="float32, float16, bfloat16 or int8.", rich_help_panel=PANEL),
+]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option(
+        help="For int8: an .npz file with data like those to come; fixes the ranges.",
+        rich_help_panel=PANEL,
+    ),
+]
+ChannelsFirst = Annotated[
+    list[str] | None,
+    typer.Option(metavar="INPUT", help="Take this input as NCHW.", rich_help_panel=PANEL),
+]
+Dimensions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dim",
+        metavar="AXIS=VALUE",
+        callback=_pairs,
+        help="Fix or name a free axis: batch=1, batch=N.",
+        rich_help_panel=PANEL,
+    ),
+]
+Rename = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OLD=NEW",
+        callback=_pairs,
+        help="Name an input or output anew.",
+        rich_help_panel=PANEL,
+    ),
+]
+ExternalData = Annotated[
+    bool,
+    typer.Option(
+        "--external-data",
+        help="Put the weights into another file beside it; always done above 2 GB.",
+        rich_help_panel=PANEL,
+    ),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -86,12 +163,21 @@ def export(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="The file to write.")
     ],
-    opset: Annotated[int, typer.Option(help="ONNX operator set, 13 to 26.")] = 18,
+    opset: Annotated[
+        int, typer.Option(help="ONNX operator set, 13 to 26.", rich_help_panel=PANEL)
+    ] = 18,
+    precision: Precision = "float32",
+    calibrate: Calibrate = None,
+    channels_first: ChannelsFirst = None,
+    dimensions: Dimensions = None,
+    rename: Rename = None,
+    external_data: ExternalData = False,
     data: Data = None,
     rtol: Rtol = None,
     atol: Atol = None,
     unsafe: Unsafe = False,
     imports: Imports = None,
+    report_file: ReportFile = None,
     as_json: Json = False,
 ) -> None:
     """Convert MODEL to ONNX, fold batch normalization, and write the file if it proves right.
@@ -99,13 +185,20 @@ def export(
     The file is compared with Keras in onnxruntime at batch sizes 1, 3 and 32, with the runtime's
     optimizations off and on. An existing file is replaced only by one that passed.
     """
-    with _answering(as_json) as progress:
+    with _answering(as_json, report_file) as progress:
         from kerasdl import export as library
 
+        _check_target(report_file, model, output)
         report = library.to_onnx(
             model,
             output,
             opset=opset,
+            precision=precision,
+            calibration=calibrate,
+            channels_first=channels_first or (),
+            dimensions={axis: _extent(value) for axis, value in _split(dimensions)},
+            rename=dict(_split(rename)),
+            external_data=external_data,
             data=data,
             rtol=rtol,
             atol=atol,
@@ -113,7 +206,7 @@ def export(
             imports=imports or (),
             progress=progress,
         )
-    _print(report, as_json)
+    _conclude(report, as_json, report_file)
 
 
 @app.command(
@@ -125,27 +218,51 @@ def verify(
     data: Data = None,
     rtol: Rtol = None,
     atol: Atol = None,
+    layers: Layers = False,
     unsafe: Unsafe = False,
     imports: Imports = None,
+    report_file: ReportFile = None,
     as_json: Json = False,
 ) -> None:
     """Compare FILE.onnx, whoever wrote it, with MODEL."""
     with _answering(as_json) as progress:
         from kerasdl import export as library
 
+        _check_target(report_file, model, file)
         report = library.verify(
             model,
             file,
             data=data,
             rtol=rtol,
             atol=atol,
+            layers=layers,
             unsafe=unsafe,
             imports=imports or (),
             progress=progress,
         )
-    _print(report, as_json)
-    if not report.passed:
-        raise typer.Exit(PARITY_FAILED)
+    _conclude(report, as_json, report_file)
+
+
+@app.command(
+    epilog=f"Example: [bold]kerasdl judge report.json --rtol 1e-3[/bold]\n\n{CODES}",
+)
+def judge(
+    file: Annotated[Path, typer.Argument(help="A report, written as JSON.", metavar="REPORT.json")],
+    rtol: Rtol = None,
+    atol: Atol = None,
+    report_file: ReportFile = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the comparisons of a report under other bounds, without model or ONNX file.
+
+    Without --rtol and --atol the tolerance that was derived from the model is back.
+    """
+    with _answering(as_json):
+        from kerasdl import export as library
+
+        _check_target(report_file)
+        report = library.Report.load(file).judged(rtol, atol)
+    _conclude(report, as_json, report_file)
 
 
 @app.command(
@@ -171,8 +288,17 @@ def inspect(
     _print(found, as_json)
 
 
+def _split(pairs: list[str] | None) -> list[tuple[str, str]]:
+    """NAME=VALUE; a name may hold the sign, a value may not."""
+    return [(name, value) for name, _, value in (pair.rpartition("=") for pair in pairs or ())]
+
+
+def _extent(value: str) -> int | str:
+    return int(value) if value.lstrip("-").isdecimal() else value
+
+
 @contextmanager
-def _answering(as_json: bool) -> Iterator[Callable[[str], None]]:
+def _answering(as_json: bool, report_file: Path | None = None) -> Iterator[Callable[[str], None]]:
     """Show progress on standard error, and turn the library's errors into exit codes."""
     with errors.status("starting TensorFlow") as status:
         with quiet_start():
@@ -181,10 +307,10 @@ def _answering(as_json: bool) -> Iterator[Callable[[str], None]]:
             yield status.update
         except ExportError as error:
             status.stop()
-            _fail(error, as_json)
+            _fail(error, as_json, report_file)
 
 
-def _fail(error: Any, as_json: bool) -> None:
+def _fail(error: Any, as_json: bool, report_file: Path | None) -> None:
     report = getattr(error, "report", None)
     if as_json:
         answer = {
@@ -198,7 +324,38 @@ def _fail(error: Any, as_json: bool) -> None:
     elif report is not None:
         typer.echo(report.to_text())
     typer.echo(f"Error: {error}", err=True)
+    if report is not None:
+        _save(report, report_file)
     raise typer.Exit(error.exit_code)
+
+
+def _check_target(report_file: Path | None, *others: Path) -> None:
+    """Find out before the work begins whether the report can be written."""
+    from kerasdl.export.write import check_target
+
+    if report_file is not None:
+        for other in others or (None,):
+            check_target(report_file, other)
+
+
+def _conclude(report: Any, as_json: bool, report_file: Path | None) -> None:
+    """Print and write a report, and let the exit code be its verdict."""
+    _print(report, as_json)
+    _save(report, report_file)
+    if not report.passed:
+        raise typer.Exit(PARITY_FAILED)
+
+
+def _save(report: Any, report_file: Path | None) -> None:
+    """Write the report; that it cannot be written is no reason to hide a failed parity."""
+    from kerasdl.export import TargetError
+
+    try:
+        if report_file is not None:
+            report.save(report_file)
+    except TargetError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(error.exit_code if report.passed else PARITY_FAILED) from error
 
 
 def _print(answer: Any, as_json: bool) -> None:

@@ -25,6 +25,7 @@ model.fit(numpy.zeros((8, 4)), numpy.zeros(8), verbose=0)
 model.save("model.keras")
 report = export.to_onnx("model.keras", "model.onnx")
 assert report.passed and report.folds[0].into == ("dense",), report.to_text()
+report.save("report.html")
 """
 
 
@@ -74,9 +75,10 @@ def wheel(tmp_path_factory):
 def test_wheel_holds_what_the_tree_holds(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder, package in TREES.items():
-        for path in (ROOT / folder).rglob("*.py"):
+        for path in (ROOT / folder).rglob("*.*"):
             inner = path.relative_to(ROOT / folder).as_posix()
-            assert f"{package.replace('.', '/')}/{inner}" in names
+            if path.suffix in {".py", ".html", ".css"}:
+                assert f"{package.replace('.', '/')}/{inner}" in names
     assert "kerasdl/py.typed" in names
     assert not [name for name in names if name.startswith(("tests/", "export/", "examples/"))]
 

@@ -40,6 +40,21 @@ def recipes(max_layers=7):
     )
 
 
+def recipe_of(seed, max_layers=7):
+    """The recipe of a number, for programs that want more networks than a test draws."""
+    rng = np.random.default_rng(seed)
+
+    def numbers():
+        return rng.integers(0, 2**16, 24).tolist()
+
+    kinds = rng.choice(KINDS, rng.integers(2, max_layers + 1))
+    return {
+        "numbers": numbers(),
+        "layers": [(str(kind), numbers()) for kind in kinds],
+        "seed": int(rng.integers(2**32)),
+    }
+
+
 def build(recipe, convertible=True):
     """A built Functional model with random weights; extents often equal the channel count.
 

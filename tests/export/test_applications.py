@@ -1,4 +1,4 @@
-"""Every family of `keras.applications`, with random weights: converted, folded, verified."""
+"""Every model of `keras.applications`, with random weights: converted, folded, verified."""
 
 import keras
 import numpy as np
@@ -6,23 +6,7 @@ import pytest
 
 from kerasdl import export
 
-# The smallest of each family; the others differ in width and depth.
-FAMILIES = [
-    "ConvNeXtTiny",
-    "DenseNet121",
-    "EfficientNetB0",
-    "EfficientNetV2B0",
-    "InceptionResNetV2",
-    "InceptionV3",
-    "MobileNet",
-    "MobileNetV2",
-    "MobileNetV3Small",
-    "NASNetMobile",
-    "ResNet50",
-    "ResNet50V2",
-    "VGG16",
-    "Xception",
-]
+APPLICATIONS = sorted(name for name in dir(keras.applications) if name[0].isupper())
 
 
 def statistics_of_their_own(model, rng):
@@ -35,31 +19,22 @@ def statistics_of_their_own(model, rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
-def test_family(name, tmp_path, rng):
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_application(name, tmp_path, rng):
+    keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     make = getattr(keras.applications, name)
     model = make(weights=None, input_shape=(96, 96, 3), classes=10)
     statistics_of_their_own(model, rng)
     report = export.to_onnx(model, tmp_path / "model.onnx")
+    (tmp_path / "model.onnx").unlink()  # some have a gigabyte
     assert report.passed
     assert sorted({check.batch for check in report.checks}) == [1, 3, 32]
     kept = [fold for fold in report.folds if not fold.into]
-    print(name, sum(report.nodes.values()), len(report.folds), len(kept))
+    print(name, sum(report.nodes.values()), len(report.folds), len(kept), f"{report.size:,}")
     assert np.mean([not fold.into for fold in report.folds] or [0.0]) <= 0.5
 
 
-def test_every_family_is_there():
-    functions = {name for name in dir(keras.applications) if name[0].isupper()}
-    prefixes = tuple(name.rstrip("0123456789") for name in FAMILIES)
-    stems = (
-        "ConvNeXt",
-        "DenseNet",
-        "EfficientNetV2",
-        "MobileNetV3",
-        "NASNet",
-        "ResNet",
-        "VGG",
-        *prefixes,
-    )
-    assert {name for name in functions if not name.startswith(stems)} == set()
+def test_they_are_there():
+    assert len(APPLICATIONS) >= 38
+    assert {"ConvNeXtTiny", "EfficientNetB0", "ResNet50", "VGG16"} <= set(APPLICATIONS)

@@ -2,10 +2,17 @@
 
 import keras
 import numpy as np
+import onnx
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from kerasdl import export
+from kerasdl.export import Report
+from kerasdl.export.diverging import check_layers, first_wrong
+from kerasdl.export.graph import Graph
+from kerasdl.export.program import KerasProgram
+from kerasdl.export.samples import random_rows
 from random_networks import randomize
 
 
@@ -34,8 +41,8 @@ def chain():
         ("two", "gamma", {"two"}),
         ("two", "moving_mean", {"two"}),
         # The three are one node in the file, but for a shift of `two` at the borders.
-        ("three", "kernel", {"two", "three", "four"}),
-        ("four", "beta", {"two", "three", "four"}),
+        ("three", "kernel", {"two"}),
+        ("four", "beta", {"two"}),
         ("eight", "kernel", {"eight"}),
         ("nine", "bias", {"nine"}),
     ],
@@ -62,3 +69,204 @@ def test_a_branch(tmp_path):
     export.to_onnx(model, tmp_path / "model.onnx")
     model.get_layer("right").bias.assign([0.0, 0.1, 0.0, 0.0])
     assert export.verify(model, tmp_path / "model.onnx").layer == "right"
+
+
+def of(*parts, shape=(6,)):
+    model = keras.Sequential([keras.Input(shape), *parts])
+    randomize(model, 3)
+    return model
+
+
+def broken(model, tmp_path, change):
+    """The report with all layers, of a file that `change` has edited."""
+    path = tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    proto = onnx.load(path)
+    change(proto)
+    onnx.save(proto, path)
+    return export.verify(model, path, layers=True)
+
+
+def nodes(proto, kind):
+    return [node for node in proto.graph.node if node.op_type == kind]
+
+
+def drop(proto, kind):
+    """Take out a node; what read it reads its first input."""
+    node = nodes(proto, kind)[0]
+    proto.graph.node.remove(node)
+    for reader in proto.graph.node:
+        reader.input[:] = [node.input[0] if x == node.output[0] else x for x in reader.input]
+
+
+def groups(report):
+    return list(dict.fromkeys(check.group for check in report.layers if check.passed is False))
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (5, 5, 2), (3, 4, 4)])
+def test_an_axis_that_is_not_swapped(shape, tmp_path):
+    """All numbers are there, in another order."""
+    order = {(4, 4): (2, 1), (5, 5, 2): (2, 1, 3), (3, 4, 4): (1, 3, 2)}[shape]
+    parts = [layers.Activation("tanh", name="one"), layers.Permute(order, name="two")]
+    model = of(*parts, layers.Activation("elu"), layers.Flatten(), layers.Dense(3), shape=shape)
+    report = broken(model, tmp_path, lambda proto: drop(proto, "Transpose"))
+    assert (report.layer, groups(report)) == ("two", [("two",)])
+
+
+def test_a_dropped_layer_whose_input_is_read_elsewhere(tmp_path):
+    x = keras.Input((5,))
+    y = layers.Dense(5, name="dense")(x)
+    model = keras.Model(x, layers.Add(name="sum")([layers.ReLU(name="bend")(y), y]))
+    randomize(model, 0)
+    report = broken(model, tmp_path, lambda proto: drop(proto, "Relu"))
+    assert groups(report) == [("bend",)]
+
+
+def test_a_layer_that_is_called_twice(tmp_path):
+    x = keras.Input((5,))
+    shared = layers.Dense(5, name="shared")
+    parts = [shared(layers.Activation(name)(x)) for name in ("tanh", "sigmoid")]
+    model = keras.Model(x, layers.Dense(2, name="last")(layers.Subtract()(parts)))
+    randomize(model, 0)
+    export.to_onnx(model, tmp_path / "model.onnx")
+    shared.kernel.assign(shared.kernel * 1.01)
+    report = export.verify(model, tmp_path / "model.onnx", layers=True)
+    assert groups(report) == [("shared",), ("shared_1",)]
+
+
+def test_a_layer_that_is_called_on_itself(tmp_path):
+    x = keras.Input((5,))
+    shared = layers.Dense(5, name="shared")
+    model = keras.Model(x, layers.Dense(2, name="last")(shared(shared(x))))
+    randomize(model, 0)
+    export.to_onnx(model, tmp_path / "model.onnx")
+    shared.kernel.assign(shared.kernel * 1.01)
+    report = export.verify(model, tmp_path / "model.onnx", layers=True)
+    assert groups(report) == [("shared",), ("shared_1",)]
+
+
+def test_a_piece_is_stated_as_one(tmp_path):
+    parts = [layers.Dense(4, name="a"), layers.BatchNormalization(name="b")]
+    model = of(*parts, layers.ReLU(name="c"), layers.Dense(3, name="d"))
+    export.to_onnx(model, tmp_path / "model.onnx")
+    checks = {c.layer: c for c in export.verify(model, tmp_path / "model.onnx", layers=True).layers}
+    assert all(check.passed for check in checks.values())
+    assert checks["a"].held is None
+    assert (checks["a"].error, checks["a"].place) == (None, "inside a + b")
+    assert checks["b"].group == ("a", "b")
+    assert 0 <= checks["b"].error <= checks["b"].allowed < 1e-2
+    model.get_layer("b").epsilon = 0.1
+    report = export.verify(model, tmp_path / "model.onnx", layers=True)
+    assert (report.layer, groups(report)) == ("a", [("a", "b")])
+    verdicts = {check.layer: check.passed for check in report.layers}
+    assert verdicts == {"a": False, "b": False, "c": True, "d": True}
+
+
+def test_two_faults(tmp_path):
+    x = keras.Input((5,))
+    ends = [
+        layers.Dense(2, name=f"{name}2")(layers.Dense(3, "tanh", name=name)(x)) for name in "ab"
+    ]
+    model = keras.Model(x, ends)
+    randomize(model, 0)
+    export.to_onnx(model, tmp_path / "model.onnx")
+    for name in ("a", "b2"):
+        model.get_layer(name).kernel.assign(model.get_layer(name).kernel * 1.1)
+    report = export.verify(model, tmp_path / "model.onnx", layers=True)
+    assert groups(report) == [("a",), ("b2",)]
+    assert {check.layer for check in report.layers if check.passed} == {"b", "a2"}
+
+
+def test_two_outputs(tmp_path):
+    x = keras.Input((5,))
+    first = layers.Dense(3, name="first")(x)
+    second = layers.Dense(3, name="second")(layers.ELU(name="bend")(first))
+    model = keras.Model(x, [first, second])
+    randomize(model, 0)
+    report = broken(model, tmp_path, lambda proto: drop(proto, "Elu"))
+    assert groups(report) == [("bend",)]
+
+
+@pytest.mark.parametrize("layer", [layers.LSTM(3, name="it"), layers.GRU(3, name="it")])
+def test_inside_a_recurrent_layer(layer, tmp_path):
+    model = of(layers.Dense(4), layer, layers.Dense(2), shape=(5, 3))
+    export.to_onnx(model, tmp_path / "model.onnx")
+    variable = layer.cell.recurrent_kernel
+    variable.assign(variable * 1.02)
+    assert export.verify(model, tmp_path / "model.onnx").layer == "it"
+
+
+def test_three_passes(tmp_path, monkeypatch):
+    model = chain()
+    export.to_onnx(model, tmp_path / "model.onnx")
+    program, passes = KerasProgram(model), []
+    run = Graph.__call__
+
+    def counted(graph, *tensors, **options):
+        passes.append(graph)
+        return run(graph, *tensors, **options)
+
+    monkeypatch.setattr(Graph, "__call__", counted)
+    model.get_layer("eight").bias.assign_add(np.ones(6))
+    (rows,) = random_rows(program)
+    checks = check_layers(program, tmp_path / "model.onnx", rows.arrays)
+    assert first_wrong(checks) == "eight"
+    assert len(passes) == 3
+
+
+class Stubborn(layers.Layer):
+    """Takes float32 and nothing else."""
+
+    def call(self, x):
+        return tf.matmul(x, tf.eye(6))
+
+
+def test_where_there_is_no_float64_run(tmp_path):
+    model = of(layers.Dense(6, name="one"), Stubborn(name="two"), layers.Dense(2, name="three"))
+    export.to_onnx(model, tmp_path / "model.onnx")
+    model.get_layer("three").kernel.assign(model.get_layer("three").kernel * 1.01)
+    report = export.verify(model, tmp_path / "model.onnx", layers=True)
+    assert "float64 run:" in report.to_text()
+    assert report.layer == "three"
+    assert [check.passed for check in report.layers] == [True, True, False]
+
+
+def test_a_half_precision_file(tmp_path):
+    model = of(layers.Dense(6, activation="tanh", name="one"), layers.Dense(2, name="two"))
+    path = tmp_path / "model.onnx"
+    export.to_onnx(model, path, precision="float16")
+    assert all(check.passed for check in export.verify(model, path, layers=True).layers)
+    model.get_layer("two").kernel.assign(model.get_layer("two").kernel * 1.2)
+    assert export.verify(model, path).layer == "two"
+
+
+def test_the_table(tmp_path):
+    model = chain()
+    randomize(model, 0)
+    export.to_onnx(model, tmp_path / "model.onnx")
+    assert export.verify(model, tmp_path / "model.onnx").layers == []
+    report = export.verify(model, tmp_path / "model.onnx", layers=True)
+    graph = KerasProgram(model).graph
+    assert [check.layer for check in report.layers] == [node.name for node in graph.nodes]
+    assert [check.kind for check in report.layers][:2] == ["Conv2D", "BatchNormalization"]
+    assert report.layers[0].shape == (None, 6, 6, 4)
+    plain = report.to_dict()["layers"]
+    assert plain[0]["layer"] == "one"
+    assert Report.from_json(report.to_json()).layers == report.layers
+    text = report.to_text().splitlines()
+    start = text.index("Layer by layer")
+    rows = text[start + 1 : start + 2 + len(report.layers)]
+    assert " ".join(rows[0].split()) == "layer kind shape error allowed in the file as"
+    place = rows[0].index("kind")
+    assert all(row[place - 2 : place] == "  " and row[place] != " " for row in rows)
+    assert "(?, 6, 6, 4)" in rows[1]
+
+
+def test_a_saved_model_has_no_layers(tmp_path):
+    model = of(layers.Dense(2))
+    model.export(tmp_path / "saved", verbose=False)
+    export.to_onnx(tmp_path / "saved", tmp_path / "model.onnx")
+    report = export.verify(tmp_path / "saved", tmp_path / "model.onnx", layers=True)
+    assert report.passed
+    assert report.layers == []
+    assert any("no Keras layers that could be compared" in note for note in report.notes)

@@ -23,7 +23,7 @@ from test_fold_patterns import (
 import kerasdl
 from kerasdl.export.absorb import ABSORBERS
 from kerasdl.export.carry import CARRIERS
-from kerasdl.export.fold import fold
+from kerasdl.export.folding import fold
 from kerasdl.export.inference import drop_training_only
 from kerasdl.export.maps import Map, align, compact, spread, vector
 from kerasdl.export.trace import trace

@@ -9,8 +9,8 @@ from keras import layers
 
 from kerasdl import export
 from kerasdl.export.convert import convert_graph
-from kerasdl.export.fold import fold
 from kerasdl.export.fold_onnx import fold_onnx
+from kerasdl.export.folding import fold
 from kerasdl.export.precision import float64_run, widen
 from kerasdl.export.trace import trace
 from random_networks import randomize

@@ -12,7 +12,7 @@ from keras import layers
 
 import kerasdl
 from kerasdl.export.convert import convert_graph
-from kerasdl.export.fold import fold
+from kerasdl.export.folding import fold
 from kerasdl.export.inference import drop_training_only, map_of
 from kerasdl.export.precision import float64_run, widen
 from kerasdl.export.remainder import Remainder

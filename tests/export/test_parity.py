@@ -1,5 +1,7 @@
 """The verdict: rounding passes, errors do not."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import onnx
@@ -8,7 +10,7 @@ from keras import layers
 
 from kerasdl import export
 from kerasdl.export.channels import channel_errors, channel_noise
-from kerasdl.export.parity import Check, Judge, Tolerance
+from kerasdl.export.parity import Check, Judge, Tolerance, allowed_by_mean
 from kerasdl.export.program import KerasProgram
 from kerasdl.export.samples import random_rows
 from random_networks import randomize
@@ -85,6 +87,74 @@ def test_noise_is_the_largest_of_three():
     np.testing.assert_array_equal(noise, [floor[0], 2**-20])
     noise = channel_noise(native, exact, np.array([[0, 0], [1e-3, 0]]))
     np.testing.assert_array_equal(noise, [1e-3, 2**-20])
+
+
+def by_mean(errors, reach, exact=1.0):
+    exact = np.broadcast_to(exact, errors.shape).astype("float64")
+    return allowed_by_mean(exact.astype("float32"), exact, reach, errors)
+
+
+def test_means_are_judged_per_channel(rng):
+    errors, reach = np.abs(rng.normal(size=(2, 20, 3))) * [1.0, 1e-2, 1e-4]
+    rms = np.sqrt(np.mean(errors**2, axis=0)), np.sqrt(np.mean(reach**2, axis=0))
+    expected = 8 * rms[1] * errors.max(axis=0) / rms[0]
+    np.testing.assert_allclose(by_mean(errors, reach), expected)
+    images = errors.reshape(4, 5, 1, 3)
+    np.testing.assert_allclose(by_mean(images, reach.reshape(4, 5, 1, 3)), expected)
+    # As large as the noise, in another order.
+    turned = errors[::-1]
+    for times, passed in ((7.9, True), (8.1, False)):
+        fits = times * turned.max(axis=0) <= by_mean(times * turned, errors)
+        assert fits.tolist() == [passed] * 3
+
+
+def test_an_outlier_is_judged_by_its_size(rng):
+    reach = np.full((100, 1), 1e-3)
+    errors = np.zeros((100, 1))
+    errors[3] = 15e-3
+    assert by_mean(errors, reach) > 16e-3
+    assert by_mean(np.full((100, 1), 9e-3), reach) < 9e-3
+    assert by_mean(np.full((100, 1), 7e-3), reach) > 7e-3
+
+
+def test_where_a_mean_says_nothing():
+    assert by_mean(np.full((16, 2), np.inf), np.ones((16, 2))) == np.inf
+    whole = np.ones((20, 2), "int32")
+    assert allowed_by_mean(whole, whole, np.zeros((20, 2)), np.zeros((20, 2))) == np.inf
+    assert (by_mean(np.zeros((20, 2)), np.ones((20, 2))) == 8).all()
+
+
+def test_an_error_in_all_numbers_of_a_channel_is_found_below_sixteen_times_the_noise(tmp_path):
+    model = stack(shape=(40,))
+    file = exact_file(model, tmp_path)
+    judge = Judge(KerasProgram(model))
+    judge.add(random_rows(judge.program), "random")
+    assert all(check.passed for check in judge.compare(file, lambda message: None))
+    noise = judge.noise("random", 0)
+    bias = np.array(model.get_layer("head").bias.value)
+    proto = onnx.load_from_string(file)
+    constant = next(t for t in proto.graph.initializer if list(t.dims) == [3])
+    for times, passed in ((1.5, True), (12, False)):
+        moved = (bias + times * noise * [1, 0, 0]).astype("float32")
+        constant.CopyFrom(onnx.numpy_helper.from_array(moved, constant.name))
+        checks = judge.compare(proto.SerializeToString(), lambda message: None)
+        assert {check.passed for check in checks if check.batch == 32} == {passed}
+        assert all(check.passed for check in checks if check.batch < 16)
+
+
+def test_the_batch_that_tells_most(tmp_path):
+    model = MODELS["dense"]()
+    file = exact_file(model, tmp_path)
+    model.get_layer("head").bias.assign([0.0, 1.0, 0.0])
+    judge = Judge(KerasProgram(model))
+    judge.add(random_rows(judge.program), "random")
+    checks = judge.compare(file, lambda message: None)
+    assert judge.telling(checks).batch == 32
+    rows = random_rows(judge.program)[0]
+    few = Judge(judge.program)
+    few.add([replace(rows, arrays=[array[:3] for array in rows.arrays])], "random")
+    assert [truth.different_rows for truth in few.truths] == [1, 3, 3]
+    assert few.telling(few.compare(file, lambda message: None)).batch == 3
 
 
 def test_a_small_channel_beside_a_large_one(tmp_path):

@@ -8,7 +8,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from keras import layers
 
 import kerasdl
@@ -357,7 +357,12 @@ def test_progress_names_the_stages(tmp_path):
 
 def _export_random(recipe, folder):
     model = build(recipe)
-    report = export.to_onnx(model, folder / "model.onnx")
+    try:
+        report = export.to_onnx(model, folder / "model.onnx")
+    except export.ParityError as error:
+        # A network whose rounding hides everything says nothing of the export.
+        assume(error.report.conclusive)
+        raise
     assert report.passed
     keras.utils.clear_session(free_memory=False)
 

@@ -13,6 +13,8 @@ import pytest
 from keras import layers
 from typer.testing import CliRunner
 
+from kerasdl.export import TargetError, report
+from kerasdl_cli import main
 from kerasdl_cli.main import app
 
 OK, UNUSABLE, NOT_CONVERTIBLE, PARITY_FAILED = 0, 2, 3, 4
@@ -76,6 +78,62 @@ def failed(result, code, message):
     assert result.stderr.count("\n") == 1
 
 
+def test_what_the_file_should_be(folder):
+    options = ["--precision", "float16", "--opset", "21", "--rename", "x=image", "--external-data"]
+    result = exported(folder, *options, "--dim", "batch=N", "--rename", "y=scores")
+    assert result.exit_code == OK
+    assert "opset 21, float16" in result.stdout
+    assert "input  image: float32[N, 4]" in result.stdout
+    assert "output scores: float32[N, 2]" in result.stdout
+    assert len(list(folder.glob("model.onnx.*.data"))) == 1
+    result = run("verify", folder / "model.keras", folder / "model.onnx")
+    assert result.exit_code == OK
+    assert exported(folder, "--dim", "batch=4").exit_code == OK
+    (end,) = onnx.load(folder / "model.onnx").graph.input
+    assert end.type.tensor_type.shape.dim[0].dim_value == 4
+
+
+def test_int8_with_ranges_of_the_users_data(folder, rng):
+    np.savez(folder / "x.npz", x=rng.normal(size=(40, 4)).astype("float32"))
+    options = ["--precision", "int8", "--calibrate", folder / "x.npz", "--rtol", "0.5"]
+    assert exported(folder, *options).exit_code == OK
+    result = run("verify", folder / "model.keras", folder / "model.onnx")
+    assert result.exit_code == UNUSABLE
+    assert "only on data like that" in result.stderr
+    options = ["--data", folder / "x.npz", "--rtol", "0.5"]
+    assert run("verify", folder / "model.keras", folder / "model.onnx", *options).exit_code == OK
+
+
+def test_an_image_with_its_channels_first(folder):
+    stack = [layers.Conv2D(3, 3), layers.Flatten(), layers.Dense(2, name="y")]
+    model = keras.Sequential([keras.Input((6, 5, 2), name="x"), *stack])
+    model.save(folder / "model.keras")
+    result = exported(folder, "--channels-first", "x")
+    assert result.exit_code == OK
+    assert "input  x: float32[batch, 2, 6, 5]" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--dim", "batch"], "NAME=VALUE"),
+        (["--rename", "x"], "NAME=VALUE"),
+        (["--precision", "float8"], "must be one of float32"),
+        (["--dim", "batch=-1"], "an extent of at least 1"),
+        (["--dim", "rows=3"], "must name free axes"),
+        (["--channels-first", "y"], "must name inputs"),
+        (["--rename", "z=w"], "must name inputs and outputs"),
+        (["--calibrate", "none.npz"], "is for precision='int8'"),
+        (["--precision", "int8", "--calibrate", "none.npz"], "does not exist"),
+    ],
+)
+def test_what_the_file_cannot_be(words, message, folder):
+    result = exported(folder, *words)
+    assert result.exit_code == UNUSABLE
+    assert message in " ".join(result.stderr.split())
+    assert not (folder / "model.onnx").exists()
+
+
 def test_a_wrong_file_exits_with_4_and_names_the_layer(folder):
     exported(folder)
     proto = onnx.load(folder / "model.onnx")
@@ -92,6 +150,125 @@ def test_a_wrong_file_exits_with_4_and_names_the_layer(folder):
     assert json.loads(result.stdout)["layer"] == "y"
     result = run("verify", folder / "model.keras", folder / "model.onnx", "--atol", 1)
     assert result.exit_code == OK
+
+
+@pytest.mark.parametrize("suffix", ["html", "json", "txt"])
+def test_report_beside_the_answer(suffix, folder):
+    file = folder / f"report.{suffix}"
+    result = exported(folder, "--report", file)
+    assert result.exit_code == OK
+    assert result.stdout.endswith("Result: verified\n")
+    text = file.read_text(encoding="utf-8")
+    marks = {"html": "<h1", "json": '"passed": true', "txt": "Result: verified\n"}
+    assert marks[suffix] in text
+    other = folder / f"other.{suffix}"
+    words = ("verify", folder / "model.keras", folder / "model.onnx", "--report", other)
+    assert run(*words).exit_code == OK
+    assert other.exists()
+
+
+def test_report_of_a_failure(folder):
+    for name in ("report.html", "report.json"):
+        result = exported(folder, "--atol", 0, "--report", folder / name)
+        assert result.exit_code == PARITY_FAILED
+        assert not (folder / "model.onnx").exists()
+    assert "the file was not written" in (folder / "report.html").read_text(encoding="utf-8")
+    result = run("judge", folder / "report.json")
+    assert result.exit_code == OK
+    assert result.stdout.endswith("Result: verified\n  note: the file was not written\n")
+    exported(folder)
+    words = ("verify", folder / "model.keras", folder / "model.onnx", "--atol", 0)
+    result = run(*words, "--report", folder / "other.json")
+    assert result.exit_code == PARITY_FAILED
+    assert json.loads((folder / "other.json").read_text(encoding="utf-8"))["passed"] is False
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["export", "m.keras", "-o", "m.onnx"], ["verify", "m.keras", "m.onnx"], ["judge", "r"]],
+)
+def test_a_report_of_another_suffix_is_a_usage_error(words):
+    result = run(*words, "--report", "report.pdf")
+    assert result.exit_code == UNUSABLE
+    assert "must end in one of .html, .json, .txt" in " ".join(
+        result.stderr.replace("│", "").split()
+    )
+
+
+def test_the_suffixes_are_those_of_the_library():
+    assert main.SUFFIXES == report.SUFFIXES
+
+
+def test_a_report_that_cannot_be_written_is_known_before_the_work(folder):
+    failed(exported(folder, "--report", folder / "none" / "r.json"), UNUSABLE, "does not exist")
+    assert not (folder / "model.onnx").exists()
+    target = folder / "model.json"
+    result = run("export", folder / "model.keras", "-o", target, "--report", target)
+    failed(result, UNUSABLE, "Name another target")
+    assert not target.exists()
+
+
+def test_a_report_that_fails_late_hides_no_verdict(folder, monkeypatch):
+    def full(*_):
+        raise TargetError("report.json cannot be written: disk full.")
+
+    monkeypatch.setattr(report, "write", full)
+    result = exported(folder, "--report", folder / "report.json")
+    failed(result, UNUSABLE, "disk full")
+    assert result.stdout.endswith("Result: verified\n")
+    result = exported(folder, "--atol", 0, "--report", folder / "report.json")
+    assert result.exit_code == PARITY_FAILED
+    assert "disk full" in result.stderr
+    assert "FAILED" in result.stdout
+
+
+def test_judge(folder):
+    exported(folder, "--report", folder / "report.json")
+    before = (folder / "report.json").read_bytes()
+    (folder / "model.keras").unlink()
+    (folder / "model.onnx").unlink()
+    result = run("judge", folder / "report.json", "--rtol", 1e-12)
+    assert result.exit_code == PARITY_FAILED
+    assert "allowed, as given: 1e-12 · max|y|" in result.stdout
+    result = run("judge", folder / "report.json", "--atol", 1, "--json")
+    assert result.exit_code == OK
+    assert json.loads(result.stdout)["tolerance"] == {"rtol": 0.0, "atol": 1.0}
+    assert run("judge", folder / "report.json").exit_code == OK
+    assert (folder / "report.json").read_bytes() == before
+    words = ("judge", folder / "report.json", "--atol", 0, "--report", folder / "report.json")
+    assert run(*words).exit_code == PARITY_FAILED
+    assert run("judge", folder / "report.json").exit_code == OK
+
+
+def test_judge_what_json_printed(folder):
+    answer = exported(folder, "--atol", 0, "--json")
+    assert answer.exit_code == PARITY_FAILED
+    (folder / "answer.json").write_text(answer.stdout, encoding="utf-8")
+    assert run("judge", folder / "answer.json").exit_code == OK
+
+
+def test_judge_what_is_no_report(folder):
+    failed(run("judge", folder / "none.json"), UNUSABLE, "none.json cannot be read")
+    failed(run("judge", folder / "model.keras"), UNUSABLE, "model.keras cannot be read")
+    (folder / "other.json").write_text("[1]")
+    failed(run("judge", folder / "other.json"), UNUSABLE, "This is no report of kerasdl")
+
+
+def test_every_layer(folder):
+    exported(folder)
+    result = run("verify", folder / "model.keras", folder / "model.onnx", "--layers")
+    assert result.exit_code == OK
+    lines = result.stdout.splitlines()
+    start = lines.index("Layer by layer")
+    assert [line.split()[:2] for line in lines[start + 2 : start + 6]] == [
+        ["ok", name] for name in ("hidden", "bn", "elu", "y")
+    ]
+    assert "inside hidden + bn" in lines[start + 2]
+    result = run("verify", folder / "model.keras", folder / "model.onnx", "--layers", "--json")
+    checks = json.loads(result.stdout)["layers"]
+    assert [check["layer"] for check in checks] == ["hidden", "bn", "elu", "y"]
+    result = run("verify", folder / "model.keras", folder / "model.onnx")
+    assert "Layer by layer" not in result.stdout
 
 
 def test_a_layer_without_an_onnx_form_exits_with_3(folder):
@@ -141,6 +318,12 @@ def test_help_has_an_example(command):
     result = run(command, "--help")
     assert result.exit_code == OK
     assert f"Example: kerasdl {command} model.keras" in " ".join(result.stdout.split())
+
+
+def test_help_of_judge_has_an_example():
+    result = run("judge", "--help")
+    assert result.exit_code == OK
+    assert "Example: kerasdl judge report.json --rtol" in " ".join(result.stdout.split())
 
 
 def test_help_and_version_import_no_tensorflow():

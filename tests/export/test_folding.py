@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from keras import layers
 
 import kerasdl
-from kerasdl.export.fold import Fold, fold
+from kerasdl.export.folding import Fold, fold
 from kerasdl.export.inference import drop_training_only, map_of
 from kerasdl.export.parity import SAFETY
 from kerasdl.export.precision import UNIT_ROUNDOFF, float64_run

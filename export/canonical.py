@@ -1,0 +1,136 @@
+"""Canonical: what tf2onnx and TensorFlow leave to chance is settled: equal models, equal bytes.
+
+1. Nodes stand in any order that can be run. They are put in the one in which the outputs ask for
+   them.
+2. The inputs of And and Or are turned round, now and then. They are sorted by name.
+3. The entries of a lookup table come in any order. They are sorted by key.
+4. Names have running numbers (`Add__17`) or addresses in memory. They are numbered anew, and a
+   constant is named after the first node that reads it: `conv/Conv.W` is the W of `conv/Conv`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .ports import unique
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+RUNNING_NUMBER = re.compile(r"__\d+(?=(:\d+)?$)")
+ENTRIES = ("int64s", "strings", "floats")
+
+
+def settle(model: ir.Model) -> None:
+    """Settle names and orders, in place."""
+    for node in model.graph.all_nodes():
+        if node.op_type in ("And", "Or"):
+            _sort_inputs(node)
+        if node.op_type == "LabelEncoder":
+            _sort_table(node)
+    for graph in _graphs(model):
+        _order_nodes(graph)
+    graphs = _graphs(model)
+    _name(model, graphs)
+    for graph in graphs:
+        constants = sorted(graph.initializers.items())
+        graph.initializers.clear()
+        graph.initializers.update(constants)
+
+
+def _graphs(model: ir.Model) -> list[ir.Graph]:
+    """The graph, and those inside its nodes."""
+    return [model.graph, *model.graph.subgraphs()]
+
+
+def _sort_inputs(node: ir.Node) -> None:
+    def name(value: ir.Value | None) -> str:
+        return "" if value is None or value.is_initializer() else _base(value.name)
+
+    inputs = sorted(node.inputs, key=name)
+    for index, value in enumerate(inputs):
+        node.replace_input_with(index, value)
+
+
+def _sort_table(node: ir.Node) -> None:
+    import onnx_ir as ir
+
+    lists = {
+        name: node.attributes[name]
+        for side in ("keys", "values")
+        for name in (f"{side}_{kind}" for kind in ENTRIES)
+        if name in node.attributes
+    }
+    if [name.partition("_")[0] for name in lists] != ["keys", "values"]:
+        return  # written in another way
+    pairs = sorted(zip(*(attribute.value for attribute in lists.values()), strict=True))
+    for (name, attribute), column in zip(lists.items(), zip(*pairs, strict=True), strict=True):
+        node.attributes[name] = ir.Attr(name, attribute.type, list(column))
+
+
+def _order_nodes(graph: ir.Graph) -> None:
+    """Each node behind those it reads, in the order of its inputs."""
+    ordered: dict[ir.Node, None] = {}
+    todo = [*reversed(list(graph)), *(value.producer() for value in reversed(graph.outputs))]
+    entered: set[ir.Node] = set()
+    while todo:
+        node = todo[-1]
+        if node is None or node.graph is not graph or node in entered:
+            todo.pop()
+            if node in entered and node is not None:
+                ordered.setdefault(node)
+            continue
+        entered.add(node)
+        todo += [value.producer() for value in reversed(_read_by(node)) if value is not None]
+    graph.remove(list(ordered))
+    graph.extend(ordered)
+
+
+def _read_by(node: ir.Node) -> list[ir.Value | None]:
+    """The inputs of a node, and what the graphs inside it read from outside."""
+    read = list(node.inputs)
+    for attribute in node.attributes.values():
+        graphs = {"GRAPH": [attribute.value], "GRAPHS": attribute.value}
+        for graph in graphs.get(attribute.type.name, []):
+            read += [value for inner in graph.all_nodes() for value in inner.inputs]
+            read += list(graph.outputs)
+    return read
+
+
+def _name(model: ir.Model, graphs: Sequence[ir.Graph]) -> None:
+    nodes = [node for graph in graphs for node in graph]
+    for node, name in zip(nodes, unique(_base(node.name) for node in nodes), strict=True):
+        node.name = name
+    ends = {*model.graph.inputs, *model.graph.outputs}
+    inner = [value for graph in graphs[1:] for value in graph.inputs]
+    inner += [value for node in nodes for value in node.outputs if value.name and value not in ends]
+    wanted = {value: _base(value.name) for value in inner}
+    wanted |= {value: name for value, name in _constants(model, nodes).items() if value not in ends}
+    taken = [str(end.name) for end in ends]
+    names = unique([*taken, *wanted.values()])[len(taken) :]
+    # In two steps, since one value may have the name that another is to get.
+    for step in ([f"\0{name}" for name in names], names):
+        for value, name in zip(wanted, step, strict=True):
+            value.name = name
+
+
+def _constants(model: ir.Model, nodes: Sequence[ir.Node]) -> dict[ir.Value, str]:
+    """The constants that nodes read, and names for them."""
+    import onnx.defs
+
+    version = model.opset_imports.get("", 0)
+    found: dict[ir.Value, str] = {}
+    for node in nodes:
+        known = not node.domain and onnx.defs.has(node.op_type, version)
+        formal = onnx.defs.get_schema(node.op_type, version).inputs if known else ()
+        for index, value in enumerate(node.inputs):
+            if value is not None and value.is_initializer():
+                place = formal[min(index, len(formal) - 1)].name if formal else str(index)
+                found.setdefault(value, f"{node.name}.{place}")
+    return found
+
+
+def _base(name: str | None) -> str:
+    return RUNNING_NUMBER.sub("", name or "")

@@ -1,0 +1,209 @@
+"""Ends: how the inputs and outputs of a file differ from those of its model.
+
+Names may be others, free axes fixed or named, images may come with their channels first. The file
+says so in its metadata, so that it can be compared with the model by anyone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import OptionError
+from .ports import Port
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+METADATA = "kerasdl_ends"
+"""Key of the metadata."""
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What a file does with the ends of its model.
+
+    Attributes:
+        rename: Names in the file, by name in the model.
+        channels_first: Inputs of the model that the file takes with the channels behind the batch.
+        dimensions: Extents or names of free axes, by the name they have otherwise (`batch`).
+    """
+
+    rename: Mapping[str, str] = field(default_factory=dict)
+    channels_first: Sequence[str] = ()
+    dimensions: Mapping[str, int | str] = field(default_factory=dict)
+
+    def check(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+        """Raise OptionError unless this can be done with these ends."""
+        _check_names(self.rename, inputs, outputs)
+        if isinstance(self.channels_first, str):
+            raise OptionError(
+                f"`channels_first` must be a list of names. Received: {self.channels_first!r}."
+            )
+        for name in self.channels_first:
+            _check_channels(name, inputs)
+        if not isinstance(self.dimensions, Mapping):
+            raise OptionError(
+                f"`dimensions` must map axes to extents or names. Received: {self.dimensions!r}."
+            )
+        free = {symbol: None for port in (*inputs, *outputs) for _, symbol in port.axes() if symbol}
+        for symbol, value in self.dimensions.items():
+            _check_dimension(symbol, value, list(free))
+
+    def fixed(self, port: Port) -> Port:
+        """The model's own end, with the extents that are fixed and the names that are given."""
+        axes = [self._axis(size, symbol) for size, symbol in port.axes()]
+        return replace(
+            port,
+            shape=tuple(size for size, _ in axes),
+            symbols=tuple(symbol for _, symbol in axes),
+        )
+
+    def in_file(self, port: Port) -> Port:
+        """The end as the file has it."""
+        port = self.fixed(port)
+        order = _to_channels_first(len(port.shape))
+        if port.name in self.channels_first:
+            port = replace(
+                port,
+                shape=tuple(port.shape[axis] for axis in order),
+                symbols=tuple(port.symbols[axis] for axis in order),
+            )
+        return replace(port, name=self.rename.get(port.name, port.name))
+
+    def arrays(self, inputs: Sequence[Port], arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Arrays for the model, as the file takes them."""
+        return [
+            np.ascontiguousarray(np.transpose(array, _to_channels_first(array.ndim)))
+            if port.name in self.channels_first
+            else array
+            for port, array in zip(inputs, arrays, strict=True)
+        ]
+
+    def transpose(self, model: ir.Model, inputs: Sequence[Port]) -> None:
+        """Let input_0, ... of an ONNX model come with their channels first, in place."""
+        for index, port in enumerate(inputs):
+            if port.name in self.channels_first:
+                _transpose_input(model, f"input_{index}", len(port.shape))
+
+    def metadata(self) -> dict[str, str]:
+        """What the file says of names and layouts; its extents are seen."""
+        changed = {"rename": dict(self.rename), "channels_first": list(self.channels_first)}
+        return {METADATA: json.dumps(changed, sort_keys=True)} if any(changed.values()) else {}
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> Ends:
+        """What a file says of its ends.
+
+        Raises:
+            OptionError: What it says is damaged.
+        """
+        if METADATA not in metadata:
+            return cls()
+        try:
+            read = json.loads(metadata[METADATA])
+            names = {str(old): str(new) for old, new in read["rename"].items()}
+            return cls(names, tuple(read["channels_first"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OptionError(
+                f"The file's note on its inputs and outputs is damaged: {metadata[METADATA]!r}."
+            ) from error
+
+    def with_extents(self, inputs: Sequence[Port], ends: Iterable[Any]) -> Ends:
+        """With the free axes of a model that the inputs of an ONNX graph fix."""
+        given = {end.name: end.type.tensor_type.shape.dim for end in ends}
+        if len(given) == len(inputs) == 1:
+            given[self.in_file(inputs[0]).name] = next(iter(given.values()))
+        fixed: dict[str, int | str] = {}
+        for port in map(self.in_file, inputs):
+            axes = given.get(port.name, ())
+            if len(axes) == len(port.shape):
+                for (_, symbol), axis in zip(port.axes(), axes, strict=True):
+                    if symbol and axis.dim_value > 0:
+                        fixed[symbol] = axis.dim_value
+        return replace(self, dimensions=fixed)
+
+    def _axis(self, size: int | None, symbol: str) -> tuple[int | None, str]:
+        value = self.dimensions.get(symbol, symbol) if symbol else ""
+        return (value, "") if isinstance(value, int) else (size, value)
+
+
+def _check_names(rename: Any, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
+    names = [port.name for port in (*inputs, *outputs)]
+    if not isinstance(rename, Mapping):
+        raise OptionError(f"`rename` must map names to names. Received: {rename!r}.")
+    for old, new in rename.items():
+        if old not in names:
+            raise OptionError(
+                f"`rename` must name inputs and outputs of the model, {names}. Received: {old!r}."
+            )
+        if not isinstance(new, str) or not new.strip():
+            raise OptionError(f"`rename` must give a name that is not empty. Received: {new!r}.")
+    after = [rename.get(name, name) for name in names]
+    if len(set(after)) < len(set(names)):
+        raise OptionError(f"`rename` must leave all names different. Received: {dict(rename)}.")
+
+
+def _check_channels(name: str, inputs: Sequence[Port]) -> None:
+    ranks = {port.name: len(port.shape) for port in inputs}
+    if ranks.get(name, 0) < 3:
+        able = [known for known, rank in ranks.items() if rank >= 3]
+        raise OptionError(
+            "`channels_first` must name inputs with a batch, space and channels, of which the "
+            f"model has {able}. Received: {name!r}."
+        )
+
+
+def _check_dimension(symbol: str, value: Any, free: Sequence[str]) -> None:
+    if symbol not in free:
+        raise OptionError(
+            f"`dimensions` must name free axes of the model, {free}. Received: {symbol!r}."
+        )
+    named = isinstance(value, str) and value.strip() != ""
+    if not named and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise OptionError(
+            "`dimensions` must give an extent of at least 1, or a name. "
+            f"Received: {symbol}={value!r}."
+        )
+
+
+def _to_channels_first(rank: int) -> list[int]:
+    return [0, rank - 1, *range(1, rank - 1)]
+
+
+def _transpose_input(model: ir.Model, name: str, rank: int) -> None:
+    """Put a Transpose behind an input; with one that turns back it cancels."""
+    import onnx_ir as ir
+
+    inputs = list(model.graph.inputs)
+    old = next((value for value in inputs if value.name == name), None)
+    if old is None:
+        return  # nothing reads it
+    order = _to_channels_first(rank)
+    new = ir.Value(name=name, type=old.type)
+    back = [0, *range(2, rank), 1]
+    turn = ir.node("Transpose", [new], {"perm": back}, name=f"{name}__channels_last")
+    turn.outputs[0].name = f"{name}__channels_last"
+    turn.outputs[0].type = old.type
+    old.replace_all_uses_with(turn.outputs[0])
+    old.name = None
+    model.graph.inputs[:] = [new if value is old else value for value in inputs]
+    model.graph.insert_before(model.graph[0], turn)
+    for use in list(turn.outputs[0].uses()):
+        if _turns(use.node, order):
+            use.node.outputs[0].replace_all_uses_with(new)
+
+
+def _turns(node: ir.Node, order: Iterable[int]) -> bool:
+    """Whether a node does nothing but turn axes to this order, and is no output itself."""
+    perm = node.attributes.get("perm")
+    return (
+        node.op_type == "Transpose"
+        and perm is not None
+        and list(perm.as_ints()) == list(order)
+        and not node.outputs[0].is_graph_output()
+    )

@@ -1,0 +1,116 @@
+"""Formats: the numbers that a file stores and computes with, and how each of them rounds.
+
+| format | weights | results of layers |
+|---|---|---|
+| float32 | x (1 + δ), δ ≤ 2⁻²⁴ | the same |
+| float16 | x (1 + δ) + ε, δ ≤ 2⁻¹¹, ε ≤ 2⁻²⁵ | the same, and the inputs too |
+| bfloat16 | matrices: x (1 + δ), δ ≤ 2⁻⁸ | as float32 |
+| int8 | matrices: x + ε, ε ≤ max|x| / 126 per output channel | x + ε, ε ≤ (max x − min x) / 510 |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import OptionError
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How far a number may be moved when it is stored.
+
+    Attributes:
+        unit: Largest relative error of a floating-point number.
+        smallest: Largest absolute error of one that is nearly zero.
+        steps: Number of steps of a fixed-point number from one end of its range to the other.
+    """
+
+    unit: float
+    smallest: float = 0.0
+    steps: int = 0
+
+    def noise(
+        self, values: np.ndarray, rng: np.random.Generator, *, channels: bool = False
+    ) -> np.ndarray:
+        """Random errors of the size of the rounding.
+
+        Args:
+            values: What is rounded.
+            rng: Draws the errors.
+            channels: Whether each channel of the last axis has a range of its own.
+        """
+        finite = np.where(np.isfinite(values), values, 0.0)
+        bound = self.unit * np.abs(finite) + self.smallest
+        if self.steps:
+            axes = tuple(range(values.ndim - 1)) if channels else None
+            top = np.max(finite, axis=axes, initial=0.0)
+            bottom = np.min(finite, axis=axes, initial=0.0)
+            bound = bound + (top - bottom) / (2 * self.steps)
+        noise: np.ndarray = bound * rng.uniform(-1, 1, values.shape)
+        return noise
+
+
+@dataclass(frozen=True)
+class Format:
+    """The numbers of a file.
+
+    Attributes:
+        name: As the user writes it.
+        weights: Rounding of weights.
+        results: Rounding of what layers compute.
+        safety: The tolerance as a multiple of what the rounding does to the outputs.
+        matrices_only: Whether vectors (biases, statistics) stay in float32.
+        inputs: Whether the inputs are rounded, too.
+    """
+
+    name: str
+    weights: Rounding
+    results: Rounding
+    safety: float = 16.0
+    matrices_only: bool = False
+    inputs: bool = False
+
+    def move_weight(self, value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A weight as it might have been stored."""
+        if self.matrices_only and value.ndim < 2:
+            return FLOAT32.move_weight(value, rng)
+        moved: np.ndarray = value + self.weights.noise(value, rng, channels=True)
+        return moved
+
+
+FLOAT32 = Format("float32", Rounding(2.0**-24), Rounding(2.0**-24))
+FORMATS = {
+    "float32": FLOAT32,
+    "float16": Format(
+        "float16",
+        Rounding(2.0**-11, 2.0**-25),
+        Rounding(2.0**-11, 2.0**-25),
+        safety=8.0,
+        inputs=True,
+    ),
+    "bfloat16": Format(
+        "bfloat16", Rounding(2.0**-8), Rounding(2.0**-24), safety=8.0, matrices_only=True
+    ),
+    # Weights have 7 of the 8 bits, or products overflow on processors without VNNI.
+    "int8": Format(
+        "int8",
+        Rounding(0.0, steps=126),
+        Rounding(0.0, steps=255),
+        safety=3.0,
+        matrices_only=True,
+        inputs=True,
+    ),
+}
+
+
+def format_of(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        OptionError: There is none.
+    """
+    if name not in FORMATS:
+        raise OptionError(f"`precision` must be one of {', '.join(FORMATS)}. Received: {name!r}.")
+    return FORMATS[name]

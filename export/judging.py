@@ -1,0 +1,119 @@
+"""Judging: the truth on random batches and on the user's data, and a file compared with it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .clock import Clock
+from .diverging import check_layers, first_wrong
+from .ends import Ends
+from .errors import ConversionError, OptionError, SourceError, reason
+from .formats import FLOAT32, Format
+from .graph import layer_of
+from .metadata import versions
+from .parity import Judge
+from .program import KerasProgram, Program
+from .report import Report
+from .samples import Rows, data_rows, load_data, random_rows, zero_rows
+
+Data = Mapping[str, Any] | str | os.PathLike[str]
+
+
+def own_rows(program: Program, data: Data | None) -> list[Rows]:
+    """The user's data, checked before the work begins."""
+    if data is None:
+        return []
+    arrays = load_data(data) if isinstance(data, str | os.PathLike) else data
+    return data_rows(arrays, program.inputs)
+
+
+def add_truth(judge: Judge, own: Sequence[Rows], clock: Clock, *, random: bool = True) -> None:
+    """The truth on random batches and on the user's data."""
+    with clock.stage("reference", "running the model in float32 and float64"):
+        if random:
+            _add_random(judge, optional=bool(own))
+        try:
+            judge.add(own, "data")
+        except Exception as error:
+            raise OptionError(f"The model cannot be run on the data: {reason(error)}") from error
+
+
+def _add_random(judge: Judge, optional: bool) -> None:
+    """Random rows; zeros where the model cannot take those, e.g. as indices."""
+    program = judge.program
+    for rows in (random_rows, zero_rows):
+        try:
+            judge.add(rows(program), "random")
+            return
+        # Keras raises whatever the model's own code does on data it cannot take.
+        except Exception as error:  # noqa: BLE001
+            judge.truths.clear()
+            failure = error
+    if not optional:
+        raise SourceError(
+            f"Model `{program.name}` cannot be run on random data, nor on zeros: "
+            f"{reason(failure)}. Give it arrays that it can take with `data`."
+        ) from failure
+
+
+def compare(
+    report: Report, judge: Judge, file: Path, clock: Clock, *, layers: bool = False
+) -> None:
+    """Fill in the comparisons; on a mismatch, or if asked to, look at every layer."""
+    program = judge.program
+    with clock.stage("verify", "comparing"):
+        try:
+            report.checks = judge.compare(file, clock.progress)
+        except OptionError:
+            raise
+        # onnxruntime has no exception class of its own.
+        except Exception as error:
+            raise _not_runnable(error, program) from error
+    report.latency, report.tolerance = list(judge.latency), judge.tolerance
+    report.float64_failure = judge.float64_failure
+    failed = not report.passed and report.conclusive
+    if not (failed or layers) or not isinstance(program, KerasProgram):
+        return
+    with clock.stage("layers", "comparing layer by layer"):
+        arrays = judge.telling(report.checks).inputs
+        found = check_layers(program, file, arrays, judge.stored, complete=layers)
+    report.layer = first_wrong(found) if failed else None
+    report.layers = found if layers else []
+
+
+def _not_runnable(error: Exception, program: Program) -> ConversionError:
+    """onnxruntime names the node that it cannot run, and that lies in the scope of its layer."""
+    text = " ".join(str(error).split())
+    nodes = program.graph.nodes if isinstance(program, KerasProgram) else []
+    names = [node.name for node in nodes]
+    found = (layer_of(word, names) for word in re.split(r"[\s()']+", text))
+    layer = next(filter(None, found), None)
+    where = f"Layer `{layer}` cannot be converted: " if layer else ""
+    return ConversionError(f"{where}onnxruntime cannot run the file: {text}", layer)
+
+
+def report_on(
+    model: Any, path: Any, program: Program, ends: Ends | None = None, stored: Format = FLOAT32
+) -> Report:
+    """What is known before anything has been done."""
+    ends = ends or Ends()
+    named = isinstance(model, str | os.PathLike)
+    report = Report(
+        source=os.fspath(model) if named else program.name,
+        target=os.fspath(path),
+        model=program.name,
+        inputs=list(map(ends.in_file, program.inputs)),
+        outputs=list(map(ends.in_file, program.outputs)),
+        precision=stored.name,
+        versions=versions(),
+    )
+    if isinstance(program, KerasProgram):
+        report.operations_by_kind = Counter(node.kind for node in program.graph.nodes)
+    else:
+        report.notes.append("a SavedModel holds no Keras layers, so nothing was folded")
+    return report

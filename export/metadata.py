@@ -1,0 +1,88 @@
+"""Metadata: what a file says of itself.
+
+From what it was made, by which versions, what became of each batch normalization, how its numbers
+and ends differ from the model's, and, added when it has been verified, how well it agrees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .ends import Ends
+from .errors import SourceError, reason
+from .folding import Fold
+from .formats import Format
+from .serialize import metadata_entry
+
+if TYPE_CHECKING:
+    from .report import Report
+
+PACKAGES = ("kerasdl", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime")
+CHUNK = 2**20
+
+
+def metadata(
+    source: Any, versions: dict[str, str], folds: Sequence[Fold], stored: Format, ends: Ends
+) -> dict[str, str]:
+    """The entries that are known before the file is verified.
+
+    Raises:
+        SourceError: The model's file cannot be read any more.
+    """
+    entries = {f"{name}_version": version for name, version in versions.items()}
+    entries["batch_normalization"] = json.dumps([str(entry) for entry in folds])
+    entries["precision"] = stored.name
+    entries |= ends.metadata()
+    if isinstance(source, str | os.PathLike):
+        entries["source_sha256"] = sha256(Path(source))
+    return entries
+
+
+def parity_entry(report: Report) -> bytes:
+    """What is added to the end of a file that passed: its largest error, and what was allowed."""
+    worst = report.worst
+    figures = {
+        "max_error": f"{report.max_error:.1e}",
+        "nearest_to_tolerance": None
+        if worst is None
+        else {
+            "output": worst.output,
+            "error": f"{worst.error:.1e}",
+            "tolerance": f"{worst.tolerance:.1e}",
+        },
+        "comparisons": len(report.checks),
+    }
+    return metadata_entry("parity", json.dumps(figures, ensure_ascii=False))
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that take part."""
+    # Not the metadata of the distributions: TensorFlow comes under several names.
+    return {name: str(import_module(name).__version__) for name in PACKAGES}
+
+
+def sha256(source: Path) -> str:
+    """The hash of a file, or of the names and contents of all files in a folder.
+
+    Raises:
+        SourceError: It cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        if source.is_dir():
+            for file in sorted(path for path in source.rglob("*") if path.is_file()):
+                digest.update(f"{file.relative_to(source).as_posix()}\0".encode())
+                digest.update(sha256(file).encode())
+            return digest.hexdigest()
+        with source.open("rb") as stream:
+            while chunk := stream.read(CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise SourceError(f"{source} cannot be read: {reason(error)}.") from error
+    return digest.hexdigest()

@@ -1,0 +1,160 @@
+"""Quantize: a float32 file in a smaller format (`formats.py`).
+
+- float16: weights and arithmetic; inputs and outputs stay float32.
+- bfloat16: matrices are stored in half the space and widened when the file is loaded.
+- int8: the products of Dense, Conv and their like; the ranges of what is multiplied are measured
+  batch by batch (dynamic), or beforehand on data that is like the user's (static).
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import ConversionError, reason
+from .formats import FLOAT32, FORMATS, Format
+from .weights import LARGE
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+    from .program import Arrays
+
+PRODUCTS = ["MatMul", "Gemm", "Conv"]
+"""Operators that int8 is for."""
+
+
+def quantize(model: ir.Model, stored: Format, calibration: Sequence[Arrays]) -> ir.Model:
+    """The model in another format.
+
+    Args:
+        model: In float32, with the inputs input_0, ...; it may be changed.
+        stored: The format.
+        calibration: Batches, for int8: what the ranges are measured on. None: dynamic ranges.
+
+    Raises:
+        ConversionError: onnxruntime's tools refuse the model.
+    """
+    import onnx_ir as ir
+
+    if stored is FLOAT32:
+        return model
+    if stored.name == "bfloat16":
+        _narrow_matrices(model)
+        return model
+    try:
+        with _quiet():
+            proto = ir.to_proto(model)
+            convert = _float16 if stored.name == "float16" else _int8
+            converted = ir.from_proto(convert(proto, calibration))
+            converted.graph.sort()
+            return converted
+    # onnxruntime's tools raise whatever they run into.
+    except Exception as error:
+        raise ConversionError(
+            f"The file cannot be written in {stored.name}: {reason(error)}"
+        ) from error
+
+
+def format_in(proto: onnx.ModelProto) -> Format:
+    """The format of a file: as kerasdl noted it, or as its nodes and weights show it."""
+    import onnx
+
+    noted = {entry.key: entry.value for entry in proto.metadata_props}.get("precision")
+    if noted in FORMATS:
+        return FORMATS[noted]
+    kinds = {node.op_type for node in proto.graph.node}
+    if kinds & {"DequantizeLinear", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}:
+        return FORMATS["int8"]
+    stored = {tensor.data_type for tensor in proto.graph.initializer}
+    for name, kind in (
+        ("float16", onnx.TensorProto.FLOAT16),
+        ("bfloat16", onnx.TensorProto.BFLOAT16),
+    ):
+        if kind in stored:
+            return FORMATS[name]
+    return FLOAT32
+
+
+def has_fixed_ranges(proto: onnx.ModelProto) -> bool:
+    """Whether int8 ranges were measured beforehand, so that only data like that fits."""
+    return any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
+
+
+def _narrow_matrices(model: ir.Model) -> None:
+    import onnx_ir as ir
+
+    for name, value in list(model.graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or value.is_graph_output():
+            continue
+        if tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) < 2 or tensor.size < LARGE:
+            continue
+        array = tensor.numpy().astype(ir.DataType.BFLOAT16.numpy())
+        narrow = ir.Value(name=f"{name}__bfloat16", const_value=ir.tensor(array, name=name))
+        narrow.dtype, narrow.shape = ir.DataType.BFLOAT16, ir.Shape(array.shape)
+        cast = ir.node("Cast", [narrow], {"to": ir.DataType.FLOAT.value}, name=f"{name}__widened")
+        cast.outputs[0].name = f"{name}__float32"
+        value.replace_all_uses_with(cast.outputs[0])
+        del model.graph.initializers[name]
+        model.graph.register_initializer(narrow)
+        model.graph.insert_before(model.graph[0], cast)
+
+
+def _float16(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelProto:
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    converted: onnx.ModelProto = convert_float_to_float16(proto, keep_io_types=True)
+    return converted
+
+
+def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelProto:
+    import onnx
+    from onnxruntime.quantization import quantize_dynamic, quantize_static
+
+    # Weights of 7 bits: without VNNI, sums of two products of 8 bits overflow 16.
+    options: dict[str, Any] = {
+        "op_types_to_quantize": PRODUCTS,
+        "per_channel": True,
+        "reduce_range": True,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        if calibration:
+            quantize_static(proto, path, _reader(calibration), **options)
+        else:
+            quantize_dynamic(proto, path, **options)
+        return onnx.load(path)
+
+
+def _reader(calibration: Sequence[Arrays]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    feeds = iter({f"input_{i}": array for i, array in enumerate(arrays)} for arrays in calibration)
+
+    class Reader(CalibrationDataReader):
+        def get_next(self) -> dict[str, Any] | None:
+            return next(feeds, None)
+
+    return Reader()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime's tools recommend on the root logger what has been done already.
+
+    What overflows is found by the comparison.
+    """
+    logging.disable(logging.WARNING)
+    try:
+        with np.errstate(over="ignore"):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

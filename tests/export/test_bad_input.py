@@ -1,0 +1,196 @@
+"""What users hand in by mistake: an error that tells, or an honest verdict; nothing is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from keras import layers
+
+from kerasdl import export
+from random_networks import randomize
+
+
+def small(seed=0):
+    model = keras.Sequential(
+        [
+            keras.Input((6,), name="x"),
+            layers.Dense(20, activation="tanh", name="hidden"),
+            layers.BatchNormalization(),
+            layers.Dense(2, name="y"),
+        ]
+    )
+    randomize(model, seed)
+    return model
+
+
+@pytest.fixture
+def pair(tmp_path):
+    model, path = small(), tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    return model, path
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+def test_truncated_onnx_files(share, pair):
+    model, path = pair
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    for look in (lambda: export.verify(model, path), lambda: export.inspect(path)):
+        with pytest.raises(export.SourceError, match=r"is no valid ONNX file"):
+            look()
+
+
+def test_damaged_onnx_files(pair):
+    """Bytes at random places are changed: an error with a reason, or a verdict."""
+    model, path = pair
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    weights = {t.name: t.SerializeToString() for t in onnx.load(path).graph.initializer}
+    verdicts = {"error": 0, "passed": 0, "failed": 0}
+    for _ in range(150):
+        damaged = bytearray(content)
+        for place in rng.integers(0, len(content), 3):
+            damaged[place] ^= 1 << rng.integers(0, 8)
+        path.write_bytes(damaged)
+        try:
+            report = export.verify(model, path)
+        except export.ExportError:
+            verdicts["error"] += 1
+            continue
+        verdicts["passed" if report.passed else "failed"] += 1
+        if report.passed:  # a name, a remark, or a digit of a weight below rounding
+            now = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+            for name, tensor in weights.items():
+                if name in now:
+                    old = onnx.numpy_helper.to_array(onnx.TensorProto.FromString(tensor))
+                    np.testing.assert_allclose(now[name], old, rtol=1e-3, atol=1e-5)
+    assert min(verdicts["error"], verdicts["failed"]) > 10, verdicts
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 1000, b"PK\x03\x04", b"{}", b"\x89HDF\r\n\x1a\n"])
+def test_files_that_are_no_onnx(content, tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    with pytest.raises(export.SourceError, match="no valid ONNX file"):
+        export.verify(small(), path)
+
+
+def test_weights_are_not_read_from_elsewhere(pair, tmp_path):
+    """A file may not make its reader open others that lie outside its folder."""
+    model, path = pair
+    (tmp_path / "secret").write_bytes(bytes(10_000))
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    proto = onnx.load(path)
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for location in ("../secret", str(tmp_path / "secret")):
+        del tensor.external_data[:]
+        tensor.external_data.add(key="location", value=location)
+        (inner / "model.onnx").write_bytes(proto.SerializeToString())
+        with pytest.raises(export.SourceError):
+            export.verify(model, inner / "model.onnx")
+
+
+def test_the_file_of_another_model(pair, tmp_path):
+    other = keras.Sequential([keras.Input((7,), name="x"), layers.Dense(2, name="y")])
+    with pytest.raises(export.SourceError, match="does not run on the model's inputs"):
+        export.verify(other, pair[1])
+    x, z = keras.Input((6,), name="x"), keras.Input((6,), name="z")
+    two = keras.Model([x, z], layers.Add(name="y")([x, z]))
+    with pytest.raises(export.OptionError, match="Is it the file of another model"):
+        export.verify(two, pair[1])
+    assert not export.verify(small(1), pair[1]).passed
+
+
+@pytest.mark.parametrize("shape", [(0,), (4, 0), (0, 4, 3)])
+def test_axes_without_an_extent(shape, tmp_path):
+    """Nothing goes in, so nothing can be told, or it is told that it is so."""
+    x = keras.Input(shape, name="x")
+    model = keras.Model(x, layers.ReLU()(x))
+    report = export.to_onnx(model, tmp_path / "model.onnx")
+    assert report.passed
+    assert export.verify(model, tmp_path / "model.onnx").passed
+
+
+def test_huge_integers(tmp_path):
+    x = keras.Input((3,), dtype="int64", name="x")
+    looked_up = layers.IntegerLookup(vocabulary=[1, 5, 9], num_oov_indices=2)(x)
+    model = keras.Model(x, [looked_up, layers.Embedding(5, 4)(looked_up)])
+    huge = np.array([[2**62, -(2**62), 5], [2**31, -(2**31) - 1, 2**53 + 1]], np.int64)
+    export.to_onnx(model, tmp_path / "model.onnx", data={"x": huge})
+    y = keras.Input((3,), dtype="int64", name="y")
+    model = keras.Model(y, layers.Embedding(5, 4)(y))
+    before = sorted(os.listdir(tmp_path))
+    with pytest.raises(export.ExportError) as caught:
+        export.to_onnx(model, tmp_path / "other.onnx", data={"y": huge})
+    assert isinstance(caught.value, export.OptionError | export.ParityError | export.SourceError)
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_strings_outside_the_vocabulary(tmp_path):
+    x = keras.Input((2,), dtype="string", name="x")
+    model = keras.Model(x, layers.StringLookup(vocabulary=["a", "Ü", "long word"])(x))
+    words = np.array([["a", "Ü"], ["never seen", ""], ["A", "\N{SNOWMAN}" * 300]], object)
+    report = export.to_onnx(model, tmp_path / "model.onnx", data={"x": words})
+    assert {check.data for check in report.checks} == {"random", "data"}
+    assert export.verify(model, tmp_path / "model.onnx", data={"x": words}).passed
+
+
+class Uncalled(keras.Model):
+    pass
+
+
+def test_a_model_without_a_call(tmp_path):
+    for model in (Uncalled(), keras.Model(), keras.Sequential()):
+        with pytest.raises(export.SourceError):
+            export.to_onnx(model, tmp_path / "model.onnx")
+    assert os.listdir(tmp_path) == []
+
+
+WRITER = """
+    import sys
+    import keras
+    from kerasdl import export
+    models = [keras.models.load_model(path) for path in sys.argv[2:]]
+    print("ready", flush=True)
+    while True:
+        for model in models:
+            export.to_onnx(model, sys.argv[1], external_data="beside" in sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["model.onnx", "beside.onnx"])
+def test_killed_a_hundred_times(name, tmp_path):
+    """An export killed at any moment leaves a file of the one model or of the other."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    target = folder / name
+    sources = []
+    for seed in (0, 1):
+        sources.append(tmp_path / f"{seed}.keras")
+        small(seed).save(sources[-1])
+    rng, seen = np.random.default_rng(0), set()
+    for _ in range(50):
+        process = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(WRITER), target, *sources],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(rng.uniform(0, 1.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if target.exists():
+            passed = [export.verify(small(seed), target).passed for seed in (0, 1)]
+            assert sum(passed) == 1
+            seen.add(passed[0])
+    assert seen == {True, False}

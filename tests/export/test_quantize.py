@@ -1,0 +1,239 @@
+"""Files in float16, bfloat16 and int8, and verdicts on them."""
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from keras import layers
+
+from kerasdl import export
+from kerasdl.export.formats import FLOAT32, FORMATS, Rounding, format_of
+from kerasdl.export.quantize import format_in
+from random_networks import randomize
+
+NAMES = [name for name in FORMATS if name != "float32"]
+TYPES = {
+    "float16": onnx.TensorProto.FLOAT16,
+    "bfloat16": onnx.TensorProto.BFLOAT16,
+    "int8": onnx.TensorProto.INT8,
+}
+
+
+def mlp():
+    model = keras.Sequential(
+        [
+            keras.Input((12,), name="x"),
+            layers.Dense(40, activation="elu", name="one"),
+            layers.BatchNormalization(),
+            layers.Dense(30, activation="tanh", name="two"),
+            layers.Dense(5, name="y"),
+        ]
+    )
+    randomize(model, 0)
+    return model
+
+
+def cnn():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3), name="x"),
+            layers.Conv2D(12, 3, padding="same", name="one"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.DepthwiseConv2D(3, name="two"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(5, name="y"),
+        ]
+    )
+    randomize(model, 1)
+    return model
+
+
+def sequence():
+    model = keras.Sequential(
+        [
+            keras.Input((9, 6), name="x"),
+            layers.LSTM(16, return_sequences=True, name="one"),
+            layers.LayerNormalization(),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(5, name="y"),
+        ]
+    )
+    randomize(model, 2)
+    return model
+
+
+BUILDERS = {"mlp": mlp, "cnn": cnn, "sequence": sequence}
+
+
+def rows(model, count=48):
+    return np.random.default_rng(5).normal(size=(count, *model.input_shape[1:])).astype("float32")
+
+
+def outputs(path, x):
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+def numbers(proto):
+    """Bytes of all weights."""
+    return sum(onnx.numpy_helper.to_array(x).nbytes for x in proto.graph.initializer)
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize("name", NAMES)
+def test_smaller_and_verified(name, builder, tmp_path):
+    model, path = BUILDERS[builder](), tmp_path / "model.onnx"
+    plain = export.to_onnx(model, tmp_path / "plain.onnx")
+    report = export.to_onnx(model, path, precision=name)
+    assert report.precision == name
+    proto = onnx.load(path)
+    assert numbers(proto) < numbers(onnx.load(tmp_path / "plain.onnx"))
+    onnx.checker.check_model(proto, full_check=True)
+    assert TYPES[name] in {tensor.data_type for tensor in proto.graph.initializer}
+    for end in (*proto.graph.input, *proto.graph.output):
+        assert end.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    # It is another computation, and the verdict knows how far it may be off.
+    assert report.max_error > 20 * plain.max_error
+    assert report.worst.tolerance < 0.25 * max(check.magnitude for check in report.checks)
+    again = export.verify(model, path)
+    assert again.passed
+    assert again.precision == name
+    assert f", {name}\n" in again.to_text()
+
+
+@pytest.mark.parametrize("builder", ["mlp", "cnn"])
+def test_static_ranges(builder, tmp_path):
+    model, path = BUILDERS[builder](), tmp_path / "model.onnx"
+    x = rows(model)
+    np.savez(tmp_path / "x.npz", x=x)
+    report = export.to_onnx(model, path, precision="int8", calibration=tmp_path / "x.npz")
+    assert {check.data for check in report.checks} == {"data"}
+    assert report.nodes["QuantizeLinear"] > 0
+    assert report.nodes["DynamicQuantizeLinear"] == 0
+    exact = model.predict(x, verbose=0)
+    assert np.max(np.abs(outputs(path, x) - exact)) < 0.1 * np.max(np.abs(exact))
+    assert export.verify(model, path, data={"x": x}).passed
+    with pytest.raises(export.OptionError, match="only on data like that"):
+        export.verify(model, path)
+
+
+def test_ranges_come_from_the_calibration(tmp_path):
+    """Calibrated on small numbers, the file cuts off large ones; that is seen on data of theirs."""
+    model, path = mlp(), tmp_path / "model.onnx"
+    x = rows(model)
+    export.to_onnx(model, path, precision="int8", calibration={"x": 0.05 * x})
+    assert export.verify(model, path, data={"x": 0.05 * x}).passed
+    assert not export.verify(model, path, data={"x": x}).passed
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("weight", ["one", "two", "y"])
+def test_a_wrong_weight_is_found_in_every_format(name, weight, tmp_path):
+    model, path = mlp(), tmp_path / "model.onnx"
+    export.to_onnx(model, path, precision=name)
+    kernel = model.get_layer(weight).kernel
+    # A swapped pair of rows: the size of the outputs stays what it was.
+    kernel.assign(np.asarray(kernel)[[1, 0, *range(2, kernel.shape[0])]])
+    report = export.verify(model, path)
+    assert report.conclusive
+    assert not report.passed
+
+
+def test_float16_that_overflows_is_refused(tmp_path):
+    model = mlp()
+    model.get_layer("two").activation = keras.activations.linear
+    model.get_layer("two").kernel.assign(3e4 * np.asarray(model.get_layer("two").kernel))
+    export.to_onnx(model, tmp_path / "model.onnx")
+    before = (tmp_path / "model.onnx").read_bytes()
+    with pytest.raises(export.ParityError):
+        export.to_onnx(model, tmp_path / "model.onnx", precision="float16")
+    assert (tmp_path / "model.onnx").read_bytes() == before
+
+
+def test_the_users_bound_holds_for_every_format(tmp_path):
+    model = mlp()
+    with pytest.raises(export.ParityError):
+        export.to_onnx(model, tmp_path / "model.onnx", precision="int8", rtol=1e-5)
+    report = export.to_onnx(model, tmp_path / "model.onnx", precision="int8", atol=10.0)
+    assert report.passed
+
+
+def test_files_of_others_are_seen_through(tmp_path):
+    model, path = mlp(), tmp_path / "model.onnx"
+    for name in NAMES:
+        export.to_onnx(model, path, precision=name)
+        proto = onnx.load(path)
+        del proto.metadata_props[:]
+        assert format_in(proto) is FORMATS[name]
+        onnx.save(proto, path)
+        assert export.verify(model, path).passed
+    export.to_onnx(model, path)
+    proto = onnx.load(path)
+    del proto.metadata_props[:]
+    assert format_in(proto) is FLOAT32
+
+
+def test_a_saved_model(tmp_path):
+    model = mlp()
+    model.export(tmp_path / "saved", verbose=False)
+    paths = tmp_path / "saved", tmp_path / "model.onnx"
+    for name in ("float16", "bfloat16"):
+        report = export.to_onnx(*paths, precision=name)
+        assert report.passed
+        assert export.verify(*paths).precision == name
+    # What int8 does to the results of layers is not known where no layers are seen.
+    with pytest.raises(export.ParityError, match="Nothing can be told"):
+        export.to_onnx(*paths, precision="int8")
+    assert export.to_onnx(*paths, precision="int8", rtol=0.2).passed
+
+
+@pytest.mark.parametrize("opset", [13, 18, 21])
+@pytest.mark.parametrize("name", NAMES)
+def test_operator_sets(name, opset, tmp_path):
+    report = export.to_onnx(mlp(), tmp_path / "model.onnx", precision=name, opset=opset)
+    assert report.opset == opset
+    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
+
+
+def test_bad_input(tmp_path):
+    with pytest.raises(export.OptionError, match="must be one of float32, float16, bfloat16, int8"):
+        export.to_onnx(mlp(), tmp_path / "model.onnx", precision="int4")
+    with pytest.raises(export.OptionError, match="`calibration` is for precision='int8'"):
+        export.to_onnx(mlp(), tmp_path / "model.onnx", calibration={"x": np.ones((1, 12))})
+    for wrong in ({"z": np.ones((1, 12), "float32")}, {"x": np.ones((1, 3), "float32")}):
+        with pytest.raises(export.OptionError, match="The data must"):
+            export.to_onnx(mlp(), tmp_path / "m.onnx", precision="int8", calibration=wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_formats_bound_what_rounding_does(name, rng):
+    """The largest error of numpy's own rounding is the bound, and is nearly reached."""
+    import ml_dtypes
+
+    number = np.float16 if name == "float16" else ml_dtypes.bfloat16
+    x = rng.normal(size=(200, 50)) * 10.0 ** rng.integers(-4, 4, (200, 50))
+    rounding = FORMATS[name].weights
+    error = np.abs(x.astype(number).astype(np.float64) - x)
+    bound = rounding.unit * np.abs(x) + rounding.smallest
+    assert np.all(error <= bound)
+    assert np.max(error / bound) > 0.9
+    noise = np.abs(rounding.noise(x, rng))
+    assert np.all(noise <= bound)
+    assert np.max(noise / bound) > 0.9
+
+
+def test_steps_of_fixed_point_numbers(rng):
+    x = rng.normal(size=(40, 3)) * np.array([1.0, 10.0, 0.0])
+    each = np.max(np.abs(Rounding(0.0, steps=126).noise(x, rng, channels=True)), axis=0)
+    spans = (np.max(x, axis=0) - np.min(x, axis=0)) / 252
+    assert np.all(each <= spans)
+    assert np.all(each[:2] > 0.8 * spans[:2])
+    assert each[2] == 0
+    whole = np.abs(Rounding(0.0, steps=255).noise(x, rng))
+    assert np.max(whole) <= (np.max(x) - np.min(x)) / 510
+    assert np.max(whole[:, 0]) > np.max(each[0])
+    assert format_of("int8").move_weight(np.ones(4), rng) == pytest.approx(1.0, abs=1e-7)
