@@ -41,14 +41,17 @@ class Rounding:
             rng: Draws the errors.
             channels: Whether each channel of the last axis has a range of its own.
         """
-        finite = np.where(np.isfinite(values), values, 0.0)
+        finite = values
+        if not np.isfinite(np.sum(values)):  # one pass, where all are finite
+            finite = np.where(np.isfinite(values), values, 0.0)
         bound = self.unit * np.abs(finite) + self.smallest
         if self.steps:
             axes = tuple(range(values.ndim - 1)) if channels else None
             top = np.max(finite, axis=axes, initial=0.0)
             bottom = np.min(finite, axis=axes, initial=0.0)
             bound = bound + (top - bottom) / (2 * self.steps)
-        noise: np.ndarray = bound * rng.uniform(-1, 1, values.shape)
+        noise: np.ndarray = rng.uniform(-1, 1, values.shape)
+        noise *= bound
         return noise
 
 

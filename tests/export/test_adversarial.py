@@ -60,7 +60,7 @@ def test_data_far_from_zero_leaves_the_verdict_sharp(offset, tmp_path, rng):
 
 def test_a_comparison_that_cannot_fail_is_none(tmp_path):
     model = sequential(layers.Dense(3), layers.Lambda(lambda y: ops.sin(1e7 * y)))
-    with pytest.raises(export.ParityError, match="Nothing can be told: float32 rounding") as caught:
+    with pytest.raises(export.ParityError, match="Nothing can be told: rounding") as caught:
         exported(model, tmp_path)
     assert "  ?    lambda, random batch of 3" in caught.value.report.to_text()
     assert not caught.value.report.conclusive

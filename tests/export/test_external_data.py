@@ -118,7 +118,10 @@ def test_missing_and_damaged_data(tmp_path):
     export.to_onnx(model_of(0), path, external_data=True)
     data = next(file for file in tmp_path.iterdir() if file != path)
     content = bytearray(data.read_bytes())
-    content[0:4000] = bytes(4000)
+    proto = onnx.load(path, load_external_data=False)
+    kernel = next(tensor for tensor in proto.graph.initializer if list(tensor.dims) == [30, 40])
+    place = int(next(entry.value for entry in kernel.external_data if entry.key == "offset"))
+    content[place : place + 4000] = bytes(4000)
     data.write_bytes(content)
     report = export.verify(model_of(0), path)
     assert not report.passed
