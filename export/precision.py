@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from .formats import FLOAT32, Format
+from .grouped import uncompiled
 from .inference import float64
 
 UNIT_ROUNDOFF = float(np.finfo(np.float32).eps) / 2
@@ -41,7 +42,7 @@ def float64_run(
     # Not the public property: its setter writes into a policy map, and may quantize the layer.
     before = [(layer._dtype_policy, layer.autocast) for layer in layers]
     wide = keras.DTypePolicy("float64")
-    with keras.StatelessScope() as scope:
+    with uncompiled(layers), keras.StatelessScope() as scope:
         fixed = set() if stored.inputs else _statistics_of_inputs(layers)
         for variable in _float_variables(layers):
             known = (exact or {}).get(id(variable))
