@@ -126,6 +126,11 @@ class _Search:
         return min(found, key=lambda held: (not held.plain, held.strain), default=None)
 
     def _agreeing(self, expected: Expected, name: str) -> Iterator[_Held]:
+        if expected.native.ndim == 0:
+            error, allowed = expected.compare(self.inner.values[name].reshape(()))
+            if error <= allowed:
+                yield _Held(name, True, error, allowed)
+            return
         head = expected.rows(1)
         for number, view in enumerate(_views(self.inner.values[name], expected.native.shape)):
             error, allowed = head.compare(view[:1])

@@ -36,6 +36,7 @@ def histogram(errors: np.ndarray, allowed: np.ndarray) -> tuple[int, ...]:
 
     References: N4 (ONNX conversion).
     """
+    errors = np.atleast_1d(errors)
     with np.errstate(all="ignore"):
         ratios = np.divide(errors, allowed, out=np.zeros(errors.shape), where=errors > 0)
     bins = np.searchsorted(EDGES, ratios.ravel())

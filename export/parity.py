@@ -55,7 +55,7 @@ from .latency import Latency, measure
 from .ports import Port
 from .program import Arrays, Program
 from .samples import Rows
-from .truth import SAFETY, Truth, Witness
+from .truth import MANY, SAFETY, Truth, Witness
 
 COARSEST = 0.25
 SAFETY_OF_MEAN = 8.0
@@ -291,8 +291,13 @@ class Judge:
 def allowed_by_mean(
     native: np.ndarray, exact: np.ndarray, reach: np.ndarray, errors: np.ndarray
 ) -> np.ndarray:
-    """How large the largest error of a channel may be, by the mean of the squares of all."""
-    if not is_float(native) or not np.isfinite(errors).all():
+    """How large the largest error of a channel may be, by the mean of the squares of all.
+
+    Infinite where there are too few numbers for a mean to say anything.
+    """
+    channels = errors.shape[-1] if errors.ndim > 1 else 1
+    few = errors.size < MANY * channels
+    if few or not is_float(native) or not np.isfinite(errors).all():
         return np.full(1, np.inf)
     means = channel_means(errors)
     peaks = np.divide(channel_tops(errors), means, out=np.ones(means.shape), where=means > 0)

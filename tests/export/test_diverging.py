@@ -270,3 +270,18 @@ def test_a_saved_model_has_no_layers(tmp_path):
     assert report.passed
     assert report.layers == []
     assert any("no Keras layers that could be compared" in note for note in report.notes)
+
+
+def test_an_output_without_axes(tmp_path):
+    """One number for the whole batch: no rows, and no mean of squares."""
+    x = keras.Input((3,), name="x")
+    model = keras.Model(x, keras.ops.mean(layers.Dense(4, activation="tanh", name="one")(x)))
+    randomize(model, 0)
+    report = export.to_onnx(model, tmp_path / "model.onnx")
+    assert report.outputs[0].shape == ()
+    report = export.verify(model, tmp_path / "model.onnx", layers=True)
+    assert [check.passed for check in report.layers] == [True, True]
+    model.get_layer("one").bias.assign_add([0.0, 0.5, 0.0, 0.0])
+    report = export.verify(model, tmp_path / "model.onnx")
+    assert not report.passed
+    assert report.layer == "one"

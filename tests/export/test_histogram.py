@@ -33,6 +33,11 @@ def test_against_a_loop(errors, allowed):
     assert histogram(errors, np.array([allowed])) == reference(errors, np.array([allowed]))
 
 
+def test_an_output_of_one_number_without_axes():
+    assert histogram(np.array(0.5), np.ones(1)) == histogram(np.array([0.5]), np.ones(1))
+    assert sum(histogram(np.array(3.0), np.ones(1))[WITHIN:]) == 1
+
+
 def test_each_channel_has_its_own_unit():
     errors = np.array([[1.0, 1.0], [0.0, 3.0]])
     counts = histogram(errors, np.array([10.0, 1.0]))
