@@ -9,13 +9,17 @@ from kerasdl import export
 APPLICATIONS = sorted(name for name in dir(keras.applications) if name[0].isupper())
 
 
-def statistics_of_their_own(model, rng):
+# Untrained, their signals grow until rounding alone decides on the class.
+GROWING = {"EfficientNetV2L", "EfficientNetV2M"}
+
+
+def statistics_of_their_own(model, rng, variances=(0.8, 1.2)):
     """As after a training, but tame, so that a hundred layers do not overflow."""
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             shape = layer.moving_mean.shape
             layer.moving_mean.assign(rng.normal(0.0, 0.1, shape))
-            layer.moving_variance.assign(rng.uniform(0.8, 1.2, shape))
+            layer.moving_variance.assign(rng.uniform(*variances, shape))
 
 
 @pytest.mark.slow
@@ -25,7 +29,7 @@ def test_application(name, tmp_path, rng):
     keras.utils.set_random_seed(0)
     make = getattr(keras.applications, name)
     model = make(weights=None, input_shape=(96, 96, 3), classes=10)
-    statistics_of_their_own(model, rng)
+    statistics_of_their_own(model, rng, (1.1, 1.5) if name in GROWING else (0.8, 1.2))
     report = export.to_onnx(model, tmp_path / "model.onnx")
     (tmp_path / "model.onnx").unlink()  # some have a gigabyte
     assert report.passed
