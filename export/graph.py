@@ -167,7 +167,7 @@ def naming(layer: str) -> Iterator[None]:
 
 def scope_of(name: str) -> str:
     """The TensorFlow name scope of a node; the closing slash keeps it from being renumbered."""
-    allowed = re.sub(r"[^A-Za-z0-9_./>-]", "_", name).lstrip("_./>-")
+    allowed = re.sub(r"[^A-Za-z0-9_./-]", "_", name).lstrip("_./-")
     return (allowed or "layer") + "/"
 
 

@@ -389,3 +389,11 @@ def test_random_networks(recipe, tmp_path_factory):
 @given(recipe=recipes())
 def test_five_hundred_random_networks(recipe, tmp_path_factory):
     _export_random(recipe, tmp_path_factory.mktemp("random"))
+
+
+@pytest.mark.parametrize("name", ["a>b", "<script>", "ü & b", "a.b-c", "_x", "1"])
+def test_names_of_layers_may_hold_anything(name, tmp_path):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2, name=name)])
+    assert export.to_onnx(model, tmp_path / "model.onnx").passed
+    model.layers[0].bias.assign([0.5, 0.0])
+    assert export.verify(model, tmp_path / "model.onnx").layer == name
