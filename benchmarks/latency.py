@@ -12,7 +12,6 @@ import logging
 import os
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -22,6 +21,7 @@ import numpy as np
 import onnxruntime
 import tensorflow as tf
 from _models import BUILDERS, build, by_tf2onnx
+from _timing import seconds
 from rich.console import Console
 from rich.table import Table
 
@@ -35,12 +35,6 @@ def session(file, threads):
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-
-
-def seconds(call):
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def in_turn(calls, limit):

@@ -9,25 +9,27 @@ def channel_noise(native: np.ndarray, exact: np.ndarray, reach: np.ndarray) -> n
     """The largest rounding per channel; zero for what is not a float."""
     if not is_float(native):
         return np.zeros(1)
-    unit = float(np.finfo(native.dtype).eps) / 2
-    floor = np.maximum(unit * channel_maxima(native, exact), np.finfo(np.float32).tiny)
     own = channel_errors(native, native, exact)
-    return np.maximum.reduce([floor, own, channel_tops(reach)])
+    return np.maximum.reduce([_unit(native, exact), own, channel_tops(reach)])
 
 
 def channel_spread(native: np.ndarray, exact: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """The root mean square of the rounding of floats, per channel."""
-    unit = float(np.finfo(native.dtype).eps) / 2
-    floor = np.maximum(unit * channel_maxima(native, exact), np.finfo(np.float32).tiny)
     own = channel_means(element_errors(native, native, exact))
-    return np.maximum.reduce([floor, own, channel_means(reach)])
+    return np.maximum.reduce([_unit(native, exact), own, channel_means(reach)])
+
+
+def _unit(native: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """Half an ulp of the largest number of each channel."""
+    share = float(np.finfo(native.dtype).eps) / 2
+    return np.maximum(share * channel_maxima(native, exact), np.finfo(np.float32).tiny)
 
 
 def channel_means(values: np.ndarray) -> np.ndarray:
     """The root mean square per channel."""
-    if values.size == 0 or values.ndim < 2:
-        return np.full(1, np.sqrt(np.mean(np.square(values)))) if values.size else np.zeros(1)
-    rows = values.reshape(-1, values.shape[-1])
+    if values.size == 0:
+        return np.zeros(1)
+    rows = values.reshape(-1, values.shape[-1] if values.ndim > 1 else 1)
     means: np.ndarray = np.sqrt(np.mean(np.square(rows), axis=0))
     return means
 

@@ -107,10 +107,10 @@ class _Search:
 
     # What is held
 
-    def _look(self, changed: Sequence[str] | None = None) -> None:
+    def _look(self) -> None:
         """Look for all values that are not held yet among those of the file."""
         sizes: dict[int, list[str]] = {}
-        for name in self.inner.values if changed is None else changed:
+        for name in self.inner.values:
             sizes.setdefault(self.inner.values[name].size, []).append(name)
         for node in self.graph.nodes:
             for value in node.outputs:

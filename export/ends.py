@@ -127,6 +127,36 @@ class Ends:
                         fixed[symbol] = axis.dim_value
         return replace(self, dimensions=fixed)
 
+    def names(
+        self,
+        inputs: Sequence[Port],
+        outputs: Sequence[Port],
+        present_inputs: list[str],
+        present_outputs: list[str],
+    ) -> tuple[list[str], list[str]]:
+        """The file's names for the ends of a model, given those that it has.
+
+        Equal names belong together; a single input or output belongs to the only one there is.
+
+        Raises:
+            OptionError: The file has other inputs or outputs than the model.
+        """
+        return (
+            self._matched("inputs", inputs, present_inputs),
+            self._matched("outputs", outputs, present_outputs),
+        )
+
+    def _matched(self, kind: str, ports: Sequence[Port], present: list[str]) -> list[str]:
+        wanted = [self.in_file(port).name for port in ports]
+        if len(wanted) == len(present) == 1:
+            return present
+        if set(wanted) == set(present):
+            return wanted
+        raise OptionError(
+            f"The ONNX file has the {kind} {present}, the model has {wanted}. "
+            "Is it the file of another model?"
+        )
+
     def _axis(self, size: int | None, symbol: str) -> tuple[int | None, str]:
         value = self.dimensions.get(symbol, symbol) if symbol else ""
         return (value, "") if isinstance(value, int) else (size, value)

@@ -16,6 +16,9 @@ import numpy as np
 
 from .errors import OptionError
 
+SAFETY = 16.0
+"""Tolerance as a multiple of the noise, for float32."""
+
 
 @dataclass(frozen=True)
 class Rounding:
@@ -71,9 +74,14 @@ class Format:
     name: str
     weights: Rounding
     results: Rounding
-    safety: float = 16.0
+    safety: float = SAFETY
     matrices_only: bool = False
     inputs: bool = False
+
+    @property
+    def reach_factor(self) -> float:
+        """What a reach is multiplied by, so that SAFETY times it is this format's tolerance."""
+        return self.safety / SAFETY
 
     def move_weight(self, value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A weight as it might have been stored."""

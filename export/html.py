@@ -14,7 +14,6 @@ from typing import Any
 
 from .histogram import EDGES, WITHIN
 from .parity import Check
-from .ports import Port
 from .report import INCONCLUSIVE, Report, strain_of
 
 BINS = len(EDGES) + 1
@@ -88,7 +87,6 @@ def to_html(report: Report) -> str:
         "duration": duration,
         "prose": prose,
         "used": used,
-        "axes": axes_of,
         "shape": shape,
         "file_name": lambda path: PurePath(path).name or path,
     }
@@ -159,11 +157,6 @@ def shares(counts: Mapping[str, float], by_value: bool = True) -> list[Share]:
     most = max(counts.values(), default=0) or 1
     entries = [Share(name, value, value / most) for name, value in counts.items()]
     return sorted(entries, key=lambda entry: (-entry.value, entry.name)) if by_value else entries
-
-
-def axes_of(port: Port) -> str:
-    """The axes of an input or output, as the file has them."""
-    return f"[{', '.join(symbol or str(extent) for extent, symbol in port.axes())}]"
 
 
 def shape(extents: Sequence[int | None]) -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .parity import end_names, feeds, open_session
+from .ends import Ends
 from .program import Arrays, Program
+from .runtime import open_session
 
 if TYPE_CHECKING:
     import onnx
@@ -46,9 +47,16 @@ class InnerValues:
         self._proto = onnx.load(file)
         self._nodes = list(self._proto.graph.node)
         self._constants = {tensor.name: tensor for tensor in self._proto.graph.initializer}
-        session = open_session(file, optimized=False)
-        self.outputs = end_names(session, program)[1]
-        self.values: dict[str, np.ndarray] = feeds(session, program, arrays)
+        graph, noted = self._proto.graph, self._proto.metadata_props
+        ends = Ends.of({entry.key: entry.value for entry in noted})
+        names, self.outputs = ends.names(
+            program.inputs,
+            program.outputs,
+            [end.name for end in graph.input if end.name not in self._constants],
+            [end.name for end in graph.output],
+        )
+        given = ends.arrays(program.inputs, arrays)
+        self.values: dict[str, np.ndarray] = dict(zip(names, given, strict=True))
         self.values.update(self._run(self._nodes, self.values))
 
     def readers(self, name: str) -> list[Reader]:

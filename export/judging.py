@@ -19,6 +19,7 @@ from .metadata import versions
 from .parity import Judge
 from .program import KerasProgram, Program
 from .report import Report
+from .runtime import RefusedError
 from .samples import Rows, data_rows, load_data, random_rows, zero_rows
 
 Data = Mapping[str, Any] | str | os.PathLike[str]
@@ -69,10 +70,7 @@ def compare(
     with clock.stage("verify", "comparing"):
         try:
             report.checks = judge.compare(file, clock.progress)
-        except OptionError:
-            raise
-        # onnxruntime has no exception class of its own.
-        except Exception as error:
+        except RefusedError as error:
             raise _not_runnable(error, program) from error
     report.latency, report.tolerance = list(judge.latency), judge.tolerance
     report.float64_failure = judge.float64_failure
@@ -86,9 +84,9 @@ def compare(
     report.layers = found if layers else []
 
 
-def _not_runnable(error: Exception, program: Program) -> ConversionError:
+def _not_runnable(error: RefusedError, program: Program) -> ConversionError:
     """onnxruntime names the node that it cannot run, and that lies in the scope of its layer."""
-    text = " ".join(str(error).split())
+    text = str(error)
     nodes = program.graph.nodes if isinstance(program, KerasProgram) else []
     names = [node.name for node in nodes]
     found = (layer_of(word, names) for word in re.split(r"[\s()']+", text))

@@ -16,13 +16,13 @@ import keras
 import numpy as np
 
 from .channels import channel_errors, channel_noise, element_errors, is_float
-from .formats import FLOAT32, Format
+from .formats import FLOAT32, SAFETY, Format
 from .graph import After, Node
 from .parity import allowed_by_mean
 from .precision import float64_run, widen
 from .program import Arrays, KerasProgram
-from .rounding import distance, move_input, move_results
-from .truth import LITTLE_WORK, MANY, SAFETY, UNKNOWN_REACH
+from .rounding import distance, move_input, move_results, unknown_reach
+from .truth import LITTLE_WORK, MANY
 
 Shape = tuple[int | None, ...]
 
@@ -91,6 +91,7 @@ class Expected:
         native, exact, reach: As in `truth.py`.
         output: Whether it is an output of the model.
         means: Whether means are judged, too.
+        known: What is allowed, where that is known from more rows than these.
     """
 
     native: np.ndarray
@@ -98,6 +99,7 @@ class Expected:
     reach: np.ndarray
     output: bool
     means: bool
+    known: np.ndarray | None = None
 
     @cached_property
     def allowed(self) -> np.ndarray:
@@ -106,6 +108,8 @@ class Expected:
         A channel of few numbers may look free of noise by chance. An output has several batches
         against that; the others are granted the noise of the noisiest channel.
         """
+        if self.known is not None:
+            return self.known
         allowed = SAFETY * channel_noise(self.native, self.exact, self.reach)
         return allowed if self.output else np.maximum(allowed, allowed.max() / SAFETY)
 
@@ -132,9 +136,7 @@ class Expected:
     def rows(self, count: int) -> Expected:
         """The first rows, with what is allowed for all."""
         arrays = self.native[:count], self.exact[:count], self.reach[:count]
-        part = Expected(*arrays, output=self.output, means=False)
-        part.__dict__["allowed"] = self.allowed
-        return part
+        return Expected(*arrays, output=self.output, means=False, known=self.allowed)
 
 
 def expected_values(
@@ -158,12 +160,11 @@ def expected_values(
         with float64_run(graph.layers(), perturb=rng, stored=stored):
             near = [move_input(array, rng, stored) for array in wide]
             moved = _values(program, near, lambda node, y: move_results(node, y, rng, stored))
+        reach = {key: stored.reach_factor * distance(moved[key], y) for key, y in exact.items()}
     # A custom layer may refuse float64 in any way it likes.
     except Exception:  # noqa: BLE001
         exact = native
-        share = UNKNOWN_REACH if stored is FLOAT32 else 1.0
-        moved = {key: y * (1 + share) if is_float(y) else y for key, y in native.items()}
-    share = stored.safety / SAFETY
+        reach = {key: unknown_reach(y, stored) for key, y in native.items()}
     outputs = {id(value) for value in graph.outputs}
     means = (
         stored is FLOAT32 and program.work() <= LITTLE_WORK and np.shape(arrays[0])[:1] >= (MANY,)
@@ -172,7 +173,7 @@ def expected_values(
         key: Expected(
             native=y,
             exact=exact[key],
-            reach=share * distance(moved[key], exact[key]),
+            reach=reach[key],
             output=key in outputs,
             means=means,
         )

@@ -33,7 +33,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -47,15 +46,15 @@ from .channels import (
     element_errors,
     is_float,
 )
-from .ends import Ends
 from .errors import OptionError
-from .formats import FLOAT32, Format
+from .formats import FLOAT32, SAFETY, Format
 from .histogram import histogram
 from .latency import Latency, measure
 from .ports import Port
 from .program import Arrays, Program
+from .runtime import LoadedFile
 from .samples import Rows
-from .truth import MANY, SAFETY, Truth, Witness
+from .truth import MANY, Truth, Witness
 
 COARSEST = 0.25
 SAFETY_OF_MEAN = 8.0
@@ -191,21 +190,26 @@ class Judge:
             self.truths += self._witness.of(each, data)
 
     def compare(self, file: Path | bytes, progress: Callable[[str], None]) -> list[Check]:
-        """Run the file on every batch, with onnxruntime's optimizations off and on."""
+        """Run the file on every batch, with onnxruntime's optimizations off and on.
+
+        Raises:
+            RefusedError: onnxruntime cannot run the file.
+            OptionError: The file has other inputs or outputs than the model.
+        """
         checks = []
         for optimized in (False, True):
             progress(f"comparing, onnxruntime optimizations {'on' if optimized else 'off'}")
-            session = open_session(file, optimized)
+            loaded = LoadedFile(file, self.program, optimized=optimized)
             self.latency.clear()
             for truth in self.truths:
                 start = time.perf_counter()
-                results = run_session(session, self.program, truth.inputs)
+                results = loaded.run(truth.inputs)
                 seconds = time.perf_counter() - start
                 for index, port in enumerate(self.program.outputs):
                     check = self._check(truth, index, port, results[index], optimized)
                     checks.append(check.judged(self.tolerance))
                 if optimized:
-                    self._time(session, truth, seconds)
+                    self._time(loaded, truth, seconds)
         self.latency.sort(key=lambda latency: latency.batch)
         return checks
 
@@ -235,12 +239,11 @@ class Judge:
         ]
         return max(failed or self.truths, key=lambda truth: (truth.different_rows, -truth.batch))
 
-    def _time(self, session: Any, truth: Truth, first: float) -> None:
+    def _time(self, loaded: LoadedFile, truth: Truth, first: float) -> None:
         """Measure a batch size that is new."""
-        batch = truth.batch
-        if batch not in {latency.batch for latency in self.latency}:
-            run = partial(run_session, session, self.program, truth.inputs)
-            self.latency.append(measure(batch, first, run))
+        if truth.batch not in {latency.batch for latency in self.latency}:
+            run = partial(loaded.run, truth.inputs)
+            self.latency.append(measure(truth.batch, first, run))
 
     def _check(
         self, truth: Truth, index: int, port: Port, result: np.ndarray, optimized: bool
@@ -317,63 +320,3 @@ def _strain(error: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """How much of what is allowed is used up."""
     exhausted = np.where(error > 0, np.inf, 0.0)
     return np.divide(error, allowed, out=exhausted, where=allowed > 0)
-
-
-def open_session(file: Path | bytes, optimized: bool) -> Any:
-    """An onnxruntime session on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = (
-        levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
-    )
-    model = file if isinstance(file, bytes) else str(file)
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def run_session(session: Any, program: Program, arrays: Arrays) -> Arrays:
-    """Run a session on the program's inputs, by name; outputs in the program's order."""
-    return list(session.run(end_names(session, program)[1], feeds(session, program, arrays)))
-
-
-def feeds(session: Any, program: Program, arrays: Arrays) -> dict[str, np.ndarray]:
-    """The program's inputs as the file takes them, by the names in the file."""
-    arrays = _ends(session).arrays(program.inputs, arrays)
-    return dict(zip(end_names(session, program)[0], arrays, strict=True))
-
-
-def _ends(session: Any) -> Ends:
-    return Ends.of(session.get_modelmeta().custom_metadata_map)
-
-
-def end_names(session: Any, program: Program) -> tuple[list[str], list[str]]:
-    """The file's names for the program's inputs and outputs.
-
-    Equal names belong together; a single input or output belongs to the only one there is.
-
-    Raises:
-        OptionError: The file has other inputs or outputs than the model.
-    """
-    noted = _ends(session)
-    inputs, outputs = (
-        [noted.in_file(port).name for port in ports] for ports in (program.inputs, program.outputs)
-    )
-    pairs = (
-        ("inputs", inputs, session.get_inputs()),
-        ("outputs", outputs, session.get_outputs()),
-    )
-    found = []
-    for kind, wanted, ends in pairs:
-        present = [end.name for end in ends]
-        if len(wanted) == len(present) == 1:
-            found.append(present)
-        elif set(wanted) == set(present):
-            found.append(wanted)
-        else:
-            raise OptionError(
-                f"The ONNX file has the {kind} {present}, the model has {wanted}. "
-                "Is it the file of another model?"
-            )
-    return found[0], found[1]

@@ -36,7 +36,7 @@ from .serialize import needs_external_data, serialize
 from .source import open_source
 from .tidy import tidy
 from .trace import trace
-from .write import PendingPair, check_target, pending, pending_pair
+from .write import PendingPair, check_target, pending
 
 if TYPE_CHECKING:
     import keras
@@ -151,7 +151,7 @@ def to_onnx(
     report.opset = converted.opset_imports[""]
     report.nodes = Counter(node.op_type for node in converted.graph)
     external = external_data or needs_external_data(converted)
-    with pending_pair(target) if external else pending(target) as file:
+    with pending(target, external=external) as file:
         with clock.stage("write", "writing"):
             location = file.fill_data(data_of(converted)) if isinstance(file, PendingPair) else ""
             file.fill(serialize(converted, location))

@@ -23,8 +23,12 @@ class Port:
     symbols: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        axes = ", ".join(symbol if symbol else str(size) for size, symbol in self.axes())
-        return f"{self.name}: {self.dtype}[{axes}]"
+        return f"{self.name}: {self.dtype}{self.extents}"
+
+    @property
+    def extents(self) -> str:
+        """The axes as text, such as `[batch, 28, 28, 1]`."""
+        return f"[{', '.join(symbol or str(size) for size, symbol in self.axes())}]"
 
     def axes(self) -> list[tuple[int | None, str]]:
         """(extent, symbol) per axis: the first free axis is `batch`, others `<name>_<axis>`."""

@@ -18,8 +18,6 @@ from .formats import FLOAT32, Format
 from .grouped import uncompiled
 from .inference import float64
 
-UNIT_ROUNDOFF = float(np.finfo(np.float32).eps) / 2
-
 
 @contextmanager
 def float64_run(

@@ -22,7 +22,7 @@ from .graph import Node, flatten_layers
 from .inference import float64
 from .ports import Port
 from .precision import float64_run, widen
-from .rounding import distance, move_input, move_results
+from .rounding import distance, mean_reach, move_input, move_results
 from .trace import closed_inputs, open_function, trace
 
 Arrays = list[np.ndarray]
@@ -53,9 +53,17 @@ class Program(Protocol):
         """Outputs of the same model computed in float64; see `precision.float64_run`."""
 
     def reach(
-        self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
+        self,
+        arrays: Arrays,
+        exact: Arrays,
+        rng: np.random.Generator,
+        stored: Format = FLOAT32,
+        runs: int = 1,
     ) -> Arrays:
-        """How far rounding moves each number of the outputs `exact`; see `rounding.py`."""
+        """How far rounding moves each number of the outputs `exact`; see `rounding.py`.
+
+        Of several runs, the root mean square.
+        """
 
     def ranges(self) -> dict[str, Range]:
         """What is known of the data, per input name."""
@@ -91,7 +99,12 @@ class KerasProgram:
         return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
 
     def reach(
-        self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
+        self,
+        arrays: Arrays,
+        exact: Arrays,
+        rng: np.random.Generator,
+        stored: Format = FLOAT32,
+        runs: int = 1,
     ) -> Arrays:
         """Of the graph against itself: where it computes something else, that is no rounding."""
 
@@ -99,11 +112,15 @@ class KerasProgram:
             return move_results(node, results, rng, stored)
 
         wide = [widen(array) for array in arrays]
-        with float64_run(flatten_layers(self.model)):
+        layers = flatten_layers(self.model)
+        with float64_run(layers):
             still = self._still(wide, exact)
-        with float64_run(flatten_layers(self.model), perturb=rng, stored=stored):
-            moved = self.graph(*(move_input(x, rng, stored) for x in wide), after=move)
-        return [distance(a, b) for a, b in zip(moved, still, strict=True)]
+        found = []
+        for _ in range(runs):
+            with float64_run(layers, perturb=rng, stored=stored):
+                moved = self.graph(*(move_input(x, rng, stored) for x in wide), after=move)
+            found.append([distance(a, b) for a, b in zip(moved, still, strict=True)])
+        return mean_reach(found)
 
     def _still(self, arrays: Arrays, exact: Arrays) -> Arrays:
         """What the graph computes: `exact`, if that is so of the first row."""

@@ -9,6 +9,7 @@ share of 2⁻²⁴ max(1, max|x|) besides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -23,6 +24,9 @@ SMOOTH = {
     *("log_softmax", "logsigmoid", "logsoftmax", "mish", "selu", "sigmoid", "silu", "softmax"),
     *("softplus", "softsign", "squareplus", "swish", "tanh", "tanh_shrink", "tanhshrink"),
 }
+UNKNOWN_REACH = 2.0**-20
+"""Reach, as a share of the output, where there is no float64 run; of other formats than float32
+nothing is known then."""
 
 
 def move_results(
@@ -47,6 +51,22 @@ def distance(moved: Any, still: Any) -> np.ndarray:
         return np.zeros(other.shape)
     with np.errstate(invalid="ignore"):
         return np.nan_to_num(np.abs(one - other), nan=0.0, posinf=0.0)
+
+
+def mean_reach(runs: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """The root mean square of the outputs' distances in several runs."""
+    if len(runs) == 1:
+        return list(runs[0])
+    return [np.sqrt(np.mean(np.square(each), axis=0)) for each in zip(*runs, strict=True)]
+
+
+def unknown_reach(native: np.ndarray, stored: Format = FLOAT32) -> np.ndarray:
+    """What is taken for the distance where there is no float64 run."""
+    if native.dtype.kind != "f":
+        return np.zeros(native.shape)
+    share = UNKNOWN_REACH if stored is FLOAT32 else 1.0
+    reach: np.ndarray = share * np.abs(native)
+    return reach
 
 
 def _is_smooth(operation: Any) -> bool:

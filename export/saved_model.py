@@ -20,7 +20,7 @@ from .errors import SourceError
 from .formats import FLOAT32, Format
 from .ports import Port
 from .program import Arrays, Range
-from .rounding import distance, move_input
+from .rounding import distance, mean_reach, move_input
 
 SIGNATURE = "serving_default"
 SHORT = (types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
@@ -59,12 +59,20 @@ class SavedModelProgram:
         return self._run_float64(arrays)
 
     def reach(
-        self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
+        self,
+        arrays: Arrays,
+        exact: Arrays,
+        rng: np.random.Generator,
+        stored: Format = FLOAT32,
+        runs: int = 1,
     ) -> Arrays:
         if stored.results.steps:
             return [np.abs(y) for y in exact]  # unknown: no results of layers are seen
-        moved = self._run_float64([move_input(x, rng, stored) for x in arrays], rng, stored)
-        return [distance(*pair) for pair in zip(moved, exact, strict=True)]
+        found = []
+        for _ in range(runs):
+            moved = self._run_float64([move_input(x, rng, stored) for x in arrays], rng, stored)
+            found.append([distance(*pair) for pair in zip(moved, exact, strict=True)])
+        return mean_reach(found)
 
     def _run_float64(
         self,

@@ -12,21 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .channels import channel_errors, channel_noise, is_float
+from .channels import channel_errors, channel_noise
 from .errors import reason
-from .formats import FLOAT32, Format
+from .formats import FLOAT32, SAFETY, Format
 from .program import Arrays, Program
+from .rounding import unknown_reach
 from .samples import Rows
 
-SAFETY = 16.0
-"""Tolerance as a multiple of the noise."""
 RUNS, LITTLE_WORK = 3, 200_000
 """Runs to find the reach, for models that compute at most so many numbers for one row."""
 MANY = 16
 """Rows from which the mean of the squares of errors is judged."""
-UNKNOWN_REACH = 2.0**-20
-"""Reach, as a share of the output, where there is no float64 run; of other formats than float32
-nothing is known then."""
 
 
 @dataclass(frozen=True)
@@ -124,18 +120,11 @@ class Witness:
             # A custom layer may refuse float64 in any way it likes.
             except Exception as error:  # noqa: BLE001
                 self.float64_failure = reason(error)
-        share = UNKNOWN_REACH if self.stored is FLOAT32 else 1.0
-        return native, [share * np.abs(y) if is_float(y) else np.zeros(y.shape) for y in native]
+        return native, [unknown_reach(y, self.stored) for y in native]
 
     def _reach(self, inputs: Arrays, exact: Arrays) -> Arrays:
-        """What the tolerance, 16 × this, is to be a multiple of: of several runs the mean."""
-        share = self.stored.safety / SAFETY
-        runs = [
-            self.program.reach(inputs, exact, self._rng, self.stored) for _ in range(self._runs)
-        ]
-        return [
-            share * np.sqrt(np.mean(np.square(each), axis=0)) for each in zip(*runs, strict=True)
-        ]
+        reach = self.program.reach(inputs, exact, self._rng, self.stored, self._runs)
+        return [self.stored.reach_factor * each for each in reach]
 
     @property
     def _runs(self) -> int:

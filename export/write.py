@@ -188,29 +188,18 @@ class PendingPair:
 
 
 @contextmanager
-def pending(target: Path) -> Iterator[Pending]:
+def pending(target: Path, *, external: bool = False) -> Iterator[Pending | PendingPair]:
     """A file that takes the place of `target` when it is kept; an old one stays until then.
 
-    Raises:
-        TargetError: The system refuses.
-    """
-    with _refused(target):
-        file = Pending(target)
-    try:
-        yield file
-    finally:
-        file.close()
-
-
-@contextmanager
-def pending_pair(target: Path) -> Iterator[PendingPair]:
-    """The same of a file with its data in another one.
+    Args:
+        target: The file.
+        external: Whether its data go to another one.
 
     Raises:
         TargetError: The system refuses.
     """
     with _refused(target):
-        file = PendingPair(target)
+        file = PendingPair(target) if external else Pending(target)
     try:
         yield file
     finally:

@@ -99,6 +99,19 @@ def test_weights_are_not_read_from_elsewhere(pair, tmp_path):
             export.verify(model, inner / "model.onnx")
 
 
+def test_an_output_that_is_no_tensor(pair):
+    model, path = pair
+    proto = onnx.load(path)
+    output = proto.graph.output[0]
+    kind = output.type.tensor_type.elem_type
+    proto.graph.node.append(onnx.helper.make_node("SequenceConstruct", [output.name], ["several"]))
+    several = onnx.helper.make_tensor_sequence_value_info("several", kind, None)
+    proto.graph.output[0].CopyFrom(several)
+    onnx.save(proto, path)
+    with pytest.raises(export.SourceError, match="`several` is no tensor but a list"):
+        export.verify(model, path)
+
+
 def test_the_file_of_another_model(pair, tmp_path):
     other = keras.Sequential([keras.Input((7,), name="x"), layers.Dense(2, name="y")])
     with pytest.raises(export.SourceError, match="does not run on the model's inputs"):

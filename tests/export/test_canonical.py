@@ -149,7 +149,7 @@ def test_the_names_say_what_a_constant_is_for():
 
 PROGRAM = """
     import sys
-    import coverage_zoo as zoo
+    import zoo_models as zoo
     from kerasdl import export
     for number, name in enumerate(sorted(zoo.CASES)):
         try:

@@ -10,6 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 
 import coverage_zoo as zoo
+import zoo_models
 
 pytestmark = pytest.mark.tensorflow
 
@@ -17,37 +18,37 @@ LEAST_RIGHT = 0.97
 
 
 def test_every_public_name_is_in_the_zoo_or_excluded_with_a_reason():
-    assert zoo.uncovered() == []
+    assert zoo_models.uncovered() == []
 
 
 def test_the_zoo_has_no_name_that_keras_does_not_have():
-    names = zoo.public_names()
-    assert [name for name in zoo.CASES if name.split()[0] not in names] == []
-    assert [name for name in zoo.EXCLUDED if name not in names] == []
-    assert {name.split()[0] for name in zoo.CASES} & set(zoo.EXCLUDED) == set()
+    names = zoo_models.public_names()
+    assert [name for name in zoo_models.CASES if name.split()[0] not in names] == []
+    assert [name for name in zoo_models.EXCLUDED if name not in names] == []
+    assert {name.split()[0] for name in zoo_models.CASES} & set(zoo_models.EXCLUDED) == set()
 
 
 def test_a_name_that_is_missing_would_be_noticed(monkeypatch):
-    monkeypatch.delitem(zoo.CASES, "ops.cumsum")
-    monkeypatch.delitem(zoo.CASES, "layers.GRUCell")
-    found = set(zoo.uncovered())
+    monkeypatch.delitem(zoo_models.CASES, "ops.cumsum")
+    monkeypatch.delitem(zoo_models.CASES, "layers.GRUCell")
+    found = set(zoo_models.uncovered())
     assert {"ops.cumsum", "ops.numpy.cumsum", "layers.GRUCell"} == found
 
 
-@pytest.mark.parametrize("name", zoo.BROKEN)
+@pytest.mark.parametrize("name", zoo_models.BROKEN)
 def test_what_is_excluded_as_broken_cannot_predict(name):
     """Where this fails, Keras has been mended, and the case belongs into the zoo."""
 
     def predict():
-        model = zoo.build(name)
-        model.predict(zoo.batch(model, 4), verbose=0)
+        model = zoo_models.build(name)
+        model.predict(zoo_models.batch(model, 4), verbose=0)
 
     with pytest.raises(Exception):  # noqa: B017, PT011
         predict()
 
 
 def test_weights_are_random_and_the_same_every_time():
-    model, again = (zoo.build("layers.BatchNormalization") for _ in range(2))
+    model, again = (zoo_models.build("layers.BatchNormalization") for _ in range(2))
     for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
         assert (one == other).all()
         assert one.std() > 0.1
@@ -121,7 +122,7 @@ def test_a_file_for_one_batch_size_is_called_wrong(monkeypatch):
 
 @pytest.mark.slow
 def test_the_whole_zoo():
-    verdicts = [zoo.judge(name, "kerasdl") for name in zoo.CASES]
+    verdicts = [zoo.judge(name, "kerasdl") for name in zoo_models.CASES]
     count = Counter(verdict.verdict for verdict in verdicts)
     assert [v for v in verdicts if v.verdict == "wrong"] == []
     assert [v for v in verdicts if not v.named] == []

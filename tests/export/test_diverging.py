@@ -122,22 +122,19 @@ def test_a_dropped_layer_whose_input_is_read_elsewhere(tmp_path):
     assert groups(report) == [("bend",)]
 
 
-def test_a_layer_that_is_called_twice(tmp_path):
-    x = keras.Input((5,))
-    shared = layers.Dense(5, name="shared")
-    parts = [shared(layers.Activation(name)(x)) for name in ("tanh", "sigmoid")]
-    model = keras.Model(x, layers.Dense(2, name="last")(layers.Subtract()(parts)))
-    randomize(model, 0)
-    export.to_onnx(model, tmp_path / "model.onnx")
-    shared.kernel.assign(shared.kernel * 1.01)
-    report = export.verify(model, tmp_path / "model.onnx", layers=True)
-    assert groups(report) == [("shared",), ("shared_1",)]
+def _beside_itself(layer, x):
+    return layers.Subtract()([layer(layers.Activation(name)(x)) for name in ("tanh", "sigmoid")])
 
 
-def test_a_layer_that_is_called_on_itself(tmp_path):
+def _on_itself(layer, x):
+    return layer(layer(x))
+
+
+@pytest.mark.parametrize("twice", [_beside_itself, _on_itself])
+def test_a_layer_that_is_called_twice(twice, tmp_path):
     x = keras.Input((5,))
     shared = layers.Dense(5, name="shared")
-    model = keras.Model(x, layers.Dense(2, name="last")(shared(shared(x))))
+    model = keras.Model(x, layers.Dense(2, name="last")(twice(shared, x)))
     randomize(model, 0)
     export.to_onnx(model, tmp_path / "model.onnx")
     shared.kernel.assign(shared.kernel * 1.01)

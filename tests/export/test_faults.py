@@ -17,8 +17,8 @@ import onnx
 import pytest
 
 from kerasdl import export
-from kerasdl.export.parity import open_session
 from kerasdl.export.program import KerasProgram
+from kerasdl.export.runtime import open_session
 from kerasdl.export.samples import random_rows
 from kerasdl.export.trace import trace
 from random_networks import build, recipe_of

@@ -10,7 +10,7 @@ import kerasdl
 from kerasdl.export.folding import Fold, fold
 from kerasdl.export.inference import drop_training_only, map_of
 from kerasdl.export.parity import SAFETY
-from kerasdl.export.precision import UNIT_ROUNDOFF, float64_run
+from kerasdl.export.precision import float64_run
 from kerasdl.export.program import KerasProgram
 from kerasdl.export.remainder import Remainder
 from kerasdl.export.trace import trace
@@ -42,7 +42,7 @@ def assert_exact(model, rng):
     for mine, true in zip(run64(graph, *wide), truth, strict=True):
         np.testing.assert_allclose(mine, true, rtol=1e-9, atol=1e-9 * np.max(np.abs(true)))
     for mine, keras_own, true in zip(graph(*arrays), program.run(arrays), truth, strict=True):
-        noise = max(np.max(np.abs(keras_own - true)), UNIT_ROUNDOFF * np.max(np.abs(true)))
+        noise = max(np.max(np.abs(keras_own - true)), 2.0**-24 * np.max(np.abs(true)))
         assert np.max(np.abs(mine - true)) <= SAFETY * noise
     return graph, folds
 

@@ -12,8 +12,8 @@ from kerasdl.export.convert import convert
 from kerasdl.export.errors import ConversionError
 from kerasdl.export.handlers import HANDLERS
 from kerasdl.export.opset import MINIMUM_OPSET
-from kerasdl.export.parity import open_session
 from kerasdl.export.ports import Port
+from kerasdl.export.runtime import open_session
 
 pytestmark = pytest.mark.tensorflow
 

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 from kerasdl import export
-from kerasdl.export import latency, parity
+from kerasdl.export import latency, parity, runtime
 from kerasdl.export.latency import measure
 
 
@@ -48,9 +48,9 @@ def test_a_long_run_is_repeated_once_or_not_at_all(first, more, clock):
 
 def test_one_figure_per_batch_size_of_the_default_session(tmp_path, monkeypatch):
     opened, ran = [], []
-    real = parity.open_session
+    real = runtime.open_session
     monkeypatch.setattr(
-        parity,
+        runtime,
         "open_session",
         lambda file, optimized: opened.append(optimized) or real(file, optimized),
     )
