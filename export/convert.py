@@ -27,8 +27,13 @@ if TYPE_CHECKING:
     from .ports import Port
 
 
-def convert_graph(graph: Graph, opset: int) -> ir.Model:
+def convert_graph(graph: Graph, opset: int, careful: bool = False) -> ir.Model:
     """Convert an inference graph; a failure names the layer.
+
+    Args:
+        graph: The graph.
+        opset: ONNX operator set.
+        careful: As in `convert`.
 
     Raises:
         ConversionError: A layer has no ONNX form.
@@ -37,9 +42,9 @@ def convert_graph(graph: Graph, opset: int) -> ir.Model:
     try:
         try:
             weights = Weights(graph.layers())
-            return convert(graph, graph.input_ports, opset, names, weights)
+            return convert(graph, graph.input_ports, opset, names, weights, careful)
         except ConversionError:
-            return convert(graph, graph.input_ports, opset, names)
+            return convert(graph, graph.input_ports, opset, names, careful=careful)
     except ConversionError as error:
         if error.layer is not None or not graph.nodes:
             raise
@@ -56,6 +61,7 @@ def convert(
     opset: int,
     names: Sequence[str] = (),
     weights: Weights | None = None,
+    careful: bool = False,
 ) -> ir.Model:
     """Convert a callable of tensors; inputs are called input_0, ..., outputs output_0, ...
 
@@ -67,6 +73,8 @@ def convert(
         weights: Given for the fast way: large weights are not seen by tf2onnx (some operators
             want constants), and there is no copy of the graph to return to where an optimizer
             of tf2onnx fails.
+        careful: Leave out tf2onnx's optimizer of transposes, which now and then changes what is
+            computed where an extent is 1.
 
     Raises:
         ConversionError: tf2onnx cannot convert it; `layer` is set where it is known.
@@ -75,9 +83,8 @@ def convert(
 
     with _tf2onnx_log() as log:
         try:
-            model = ir.from_proto(
-                _tf2onnx(_traced(call, inputs, weights), len(inputs), opset, weights)
-            )
+            function = _traced(call, inputs, weights)
+            model = ir.from_proto(_tf2onnx(function, len(inputs), opset, weights, careful))
             if weights is not None:
                 bind(model, weights)
             fold_constants(model)
@@ -107,7 +114,9 @@ def _traced(call: Any, inputs: Sequence[Port], weights: Weights | None) -> Any:
     return tf.function(function, autograph=False).get_concrete_function(*signature)
 
 
-def _tf2onnx(function: Any, inputs: int, opset: int, weights: Weights | None) -> onnx.ModelProto:
+def _tf2onnx(
+    function: Any, inputs: int, opset: int, weights: Weights | None, careful: bool
+) -> onnx.ModelProto:
     import tf2onnx.optimizer
     import tf2onnx.tf_loader
     import tf2onnx.tfonnx
@@ -137,7 +146,12 @@ def _tf2onnx(function: Any, inputs: int, opset: int, weights: Weights | None) ->
                 output_names=output_names,
                 tensors_to_rename=renamed,
             )
-            graph = tf2onnx.optimizer.optimize_graph(graph, catch_errors=weights is None)
+            optimizers = dict(tf2onnx.optimizer._get_optimizers())
+            if careful:
+                del optimizers["optimize_transpose"]
+            graph = tf2onnx.optimizer.optimize_graph(
+                graph, catch_errors=weights is None, optimizers=optimizers
+            )
             return graph.make_model("model")
 
 

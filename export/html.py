@@ -109,7 +109,7 @@ def verdict(report: Report) -> str:
     if report.passed:
         return "verified"
     failed = any(check.conclusive and not check.passed for check in report.checks)
-    return "failed" if failed else "undecided"
+    return "failed" if failed or report.wrong_constants else "undecided"
 
 
 def check_verdict(check: Check) -> str:

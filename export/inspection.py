@@ -129,7 +129,7 @@ def _end(end: Any) -> str:
 
 
 def _inspect_program(model: Any, unsafe: bool, imports: Sequence[str]) -> Inspection:
-    from .pipeline import plan
+    from .conversion import plan
     from .program import KerasProgram
     from .source import open_source
 
@@ -143,7 +143,7 @@ def _inspect_program(model: Any, unsafe: bool, imports: Sequence[str]) -> Inspec
         outputs=[str(port) for port in program.outputs],
         operations=_counted(node.kind for node in nodes or ()),
         parameters=program.parameters(),
-        folds=[str(entry) for entry in plan(program)[0]],
+        folds=[str(entry) for entry in plan(program)[1]],
     )
 
 

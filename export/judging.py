@@ -62,26 +62,34 @@ def _add_random(judge: Judge, optional: bool) -> None:
         ) from failure
 
 
-def compare(
-    report: Report, judge: Judge, file: Path, clock: Clock, *, layers: bool = False
-) -> None:
-    """Fill in the comparisons; on a mismatch, or if asked to, look at every layer."""
-    program = judge.program
+def compare(report: Report, judge: Judge, file: Path, clock: Clock) -> None:
+    """Fill in the comparisons.
+
+    Raises:
+        ConversionError: onnxruntime cannot run the file.
+        OptionError: It has other inputs or outputs than the model.
+    """
     with clock.stage("verify", "comparing"):
         try:
             report.checks = judge.compare(file, clock.progress)
         except RefusedError as error:
-            raise _not_runnable(error, program) from error
+            raise _not_runnable(error, judge.program) from error
     report.latency, report.tolerance = list(judge.latency), judge.tolerance
     report.float64_failure = judge.float64_failure
-    failed = not report.passed and report.conclusive
-    if not (failed or layers) or not isinstance(program, KerasProgram):
+
+
+def look_at_layers(
+    report: Report, judge: Judge, file: Path, clock: Clock, *, complete: bool = False
+) -> None:
+    """Where a wrong file begins to differ; and if asked to, every layer."""
+    wrong = not report.passed and report.conclusive
+    if not (wrong or complete) or not isinstance(judge.program, KerasProgram):
         return
     with clock.stage("layers", "comparing layer by layer"):
         arrays = judge.telling(report.checks).inputs
-        found = check_layers(program, file, arrays, judge.stored, complete=layers)
-    report.layer = first_wrong(found) if failed else None
-    report.layers = found if layers else []
+        found = check_layers(judge.program, file, arrays, judge.stored, complete=complete)
+    report.layer = first_wrong(found) if wrong else None
+    report.layers = found if complete else []
 
 
 def _not_runnable(error: RefusedError, program: Program) -> ConversionError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +25,26 @@ if TYPE_CHECKING:
 
 PACKAGES = ("kerasdl", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime")
 CHUNK = 2**20
+CAREFUL = "converted_carefully"
 
 
 def metadata(
-    source: Any, versions: dict[str, str], folds: Sequence[Fold], stored: Format, ends: Ends
+    source: Any,
+    versions: dict[str, str],
+    folds: Sequence[Fold],
+    stored: Format,
+    ends: Ends,
+    careful: bool,
 ) -> dict[str, str]:
     """The entries that are known before the file is verified.
+
+    Args:
+        source: The model, or its path.
+        versions: Of the packages that take part.
+        folds: What became of each batch normalization.
+        stored: Numbers of the file.
+        ends: How its ends differ from the model's.
+        careful: As in `convert.convert`.
 
     Raises:
         SourceError: The model's file cannot be read any more.
@@ -39,9 +53,16 @@ def metadata(
     entries["batch_normalization"] = json.dumps([str(entry) for entry in folds])
     entries["precision"] = stored.name
     entries |= ends.metadata()
+    if careful:
+        entries[CAREFUL] = "true"
     if isinstance(source, str | os.PathLike):
         entries["source_sha256"] = sha256(Path(source))
     return entries
+
+
+def is_careful(metadata: Mapping[str, str]) -> bool:
+    """Whether a file says that tf2onnx's optimizer of transposes was left out."""
+    return CAREFUL in metadata
 
 
 def parity_entry(report: Report) -> bytes:

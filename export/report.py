@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .constants import Constants, WrongConstant
 from .errors import OptionError, SourceError, reason
 from .folding import Fold
 from .histogram import EDGES
@@ -59,6 +60,8 @@ class Report:
         layer: Where a failed comparison begins to differ, or None. It is looked for in the run
             itself, and kept when the report is judged anew.
         layers: One entry per Keras layer, if asked for.
+        constants: The constants of the file compared with those that the model gives
+            (`constants.py`); None where they cannot be.
         latency: Of onnxruntime's default session, one entry per batch size.
         versions: Versions of the packages that took part.
         seconds: Time per stage.
@@ -82,6 +85,7 @@ class Report:
     float64_failure: str | None = None
     layer: str | None = None
     layers: list[LayerCheck] = field(default_factory=list)
+    constants: Constants | None = None
     latency: list[Latency] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -90,7 +94,14 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether every comparison passed, and there was at least one."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
+        outputs = bool(self.checks) and all(check.passed for check in self.checks)
+        return outputs and not self.wrong_constants
+
+    @property
+    def wrong_constants(self) -> tuple[WrongConstant, ...]:
+        """Those that count: a tolerance of the user's own is about outputs alone."""
+        judged = self.constants is not None and self.tolerance is None
+        return self.constants.wrong if judged and self.constants else ()
 
     @property
     def operations(self) -> int | None:
@@ -282,7 +293,7 @@ class Report:
             *(f"  output {port}" for port in self.outputs),
         ]
         lines += self._fold_lines() + self._latency_lines()
-        lines += table(self.layers) + self._parity_lines()
+        lines += table(self.layers) + self._constant_lines() + self._parity_lines()
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -301,6 +312,14 @@ class Report:
         times = (f"{each.milliseconds:.3g} ms (batch of {each.batch})" for each in self.latency)
         lines = [f"Latency in onnxruntime, default session, {self.latency[0].cores} cores"]
         return [*lines, f"  {', '.join(times)}"]
+
+    def _constant_lines(self) -> list[str]:
+        if self.constants is None:
+            return []
+        right = self.constants.compared - len(self.constants.wrong)
+        lines = [f"Constants: {right} of {self.constants.compared} are those of the model"]
+        mark = "FAIL" if self.wrong_constants else "    "
+        return [*lines, *(f"  {mark} {constant}" for constant in self.constants.wrong)]
 
     def _parity_lines(self) -> list[str]:
         lines = ["Parity with Keras in onnxruntime"]

@@ -2,9 +2,9 @@
 
 Random networks are exported; each file agrees with its model but for rounding, and each refusal is
 a false alarm. In some of the models one weight is then wrong by 1e-3, a whole tensor or a single
-number of it, and the file is judged again. What is missed is sorted by what could have been seen:
-r is how far the fault moves the outputs in float64, as a root mean square per channel in units of
-the rounding.
+number of it, and the file is judged again: by its outputs, and where they do not tell, by its
+constants. What is found by neither is sorted by what outputs could have told: r is how far the
+fault moves them in float64, as a root mean square per channel in units of the rounding.
 
     without effect       r = 0
     below the rounding   r ≤ 1: no comparison of outputs could tell
@@ -38,6 +38,11 @@ from rich.table import Table
 
 from kerasdl import export
 from kerasdl.export.channels import channel_means, channel_spread, is_float
+from kerasdl.export.clock import Clock
+from kerasdl.export.constants import Constants, check_constants
+from kerasdl.export.ends import Ends
+from kerasdl.export.formats import FLOAT32
+from kerasdl.export.opset import DEFAULT_OPSET
 from kerasdl.export.parity import Check, Judge
 from kerasdl.export.program import KerasProgram
 from kerasdl.export.samples import random_rows
@@ -49,7 +54,8 @@ FAULTS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "whole tensor": lambda weight, rng: weight * (1 + ERROR),
     "one number": lambda weight, rng: _one_number(weight, rng),
 }
-VERDICTS = ("found", "without effect", "below the rounding", "missed")
+FOUND = ("by outputs", "by constants")
+VERDICTS = (*FOUND, "without effect", "below the rounding", "missed")
 
 
 def main() -> None:
@@ -74,7 +80,7 @@ def main() -> None:
                 rng = np.random.default_rng((given.seed, number, 1))
                 for name, (where, seen, r) in _broken(model, path, rng).items():
                     faults[name][seen] += 1
-                    if seen != "found":
+                    if seen not in FOUND:
                         stories.append(f"model {number}, {name}, {where}: {seen}, r = {r:.2g}")
     _show(clean, faults, [*alarms, *stories])
     sys.exit(clean["refused"] > given.clean / 1000)
@@ -105,12 +111,22 @@ def _broken(model: keras.Model, path: Path, rng: np.random.Generator) -> dict[st
     for name, change in FAULTS.items():
         variable.assign(change(before, rng))
         judge, checks = _judged(model, path)
+        constants = None
+        if all(check.passed for check in checks):
+            constants = check_constants(
+                KerasProgram(model), path, DEFAULT_OPSET, Ends(), FLOAT32, Clock()
+            )
         variable.assign(before)
         largest = max(range(len(right.truths)), key=lambda place: right.truths[place].batch)
         r = _effect(judge.truths[largest], right.truths[largest])
-        seen = "found" if not all(check.passed for check in checks) else _reason(r)
-        found[name] = (variable.path, seen, r)
+        found[name] = (variable.path, _verdict(checks, constants, r), r)
     return found
+
+
+def _verdict(checks: Sequence[Check], constants: Constants | None, r: float) -> str:
+    if not all(check.passed for check in checks):
+        return FOUND[0]
+    return FOUND[1] if constants is not None and constants.wrong else _reason(r)
 
 
 def _value(variable: Any) -> np.ndarray:

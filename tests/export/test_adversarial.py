@@ -32,9 +32,9 @@ def test_nested_model_whose_dictionary_keys_are_not_its_input_names(tmp_path, re
 
 def test_a_wrong_trace_is_not_taken_for_rounding(tmp_path, monkeypatch):
     """The noise comes from a run of the graph; it must not hide an error of the graph."""
-    from kerasdl.export import pipeline, program
+    from kerasdl.export import conversion, program
 
-    right = pipeline.trace
+    right = conversion.trace
 
     def wrong(model):
         graph = right(model)
@@ -42,7 +42,7 @@ def test_a_wrong_trace_is_not_taken_for_rounding(tmp_path, monkeypatch):
         return graph
 
     model = sequential(layers.Dense(4, name="a"), layers.Dense(4, name="b"))
-    monkeypatch.setattr(pipeline, "trace", wrong)
+    monkeypatch.setattr(conversion, "trace", wrong)
     monkeypatch.setattr(program, "trace", wrong)
     with pytest.raises(export.ParityError):
         exported(model, tmp_path)

@@ -9,7 +9,7 @@ from keras import layers
 from keras.initializers import Constant
 
 from kerasdl import export
-from kerasdl.export import pipeline
+from kerasdl.export import conversion
 
 POOLS = {
     "1D": ((9, 3), layers.Conv1D, layers.ZeroPadding1D, layers.MaxPooling1D),
@@ -48,7 +48,7 @@ def test_maxima_over_zeros_at_the_border(rank, opset, free, tmp_path):
 @pytest.mark.parametrize("rank", ["2D"])
 def test_without_the_guard_the_runtime_is_wrong(rank, tmp_path, monkeypatch):
     """If this fails, onnxruntime has been mended, and the guard can go."""
-    monkeypatch.setattr(pipeline, "guard", lambda model: None)
+    monkeypatch.setattr(conversion, "guard", lambda model: None)
     with pytest.raises(export.ParityError, match="disagree"):
         export.to_onnx(padded(rank), tmp_path / "model.onnx")
 

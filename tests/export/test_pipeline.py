@@ -13,8 +13,8 @@ from keras import layers
 
 import kerasdl
 from kerasdl import export
+from kerasdl.export import conversion
 from kerasdl.export import convert as convert_module
-from kerasdl.export import pipeline
 from random_networks import build, randomize, recipes
 
 
@@ -251,7 +251,7 @@ def test_a_bad_tolerance(name, tmp_path):
 
 def test_a_wrong_fold_never_reaches_the_disk(tmp_path, monkeypatch):
     """What is written is what was compared: a bug in folding cannot pass."""
-    right = pipeline.fold
+    right = conversion.fold
 
     def wrong(graph):
         folds = right(graph)
@@ -259,7 +259,7 @@ def test_a_wrong_fold_never_reaches_the_disk(tmp_path, monkeypatch):
         layer.bias.assign(np.array(layer.bias) + 1e-3)
         return folds
 
-    monkeypatch.setattr(pipeline, "fold", wrong)
+    monkeypatch.setattr(conversion, "fold", wrong)
     target = tmp_path / "model.onnx"
     target.write_bytes(b"the old file")
     with pytest.raises(export.ParityError, match="begin to differ at layer `hidden`") as caught:

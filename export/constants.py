@@ -1,0 +1,213 @@
+"""Constants: does a file hold the numbers that its model gives?
+
+A wrong weight may move the outputs by less than rounding does, or not at all where it stands
+behind a ReLU that is closed; no comparison of outputs can tell. But a model always gives the same
+file. So a file that the same versions wrote can be compared with what they would write now: where
+the graphs are the same, node by node, each constant must be the same, too, but for one unit in the
+last place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .clock import Clock
+from .conversion import convert_program
+from .ends import Ends
+from .errors import ConversionError
+from .formats import Format
+from .graph import layer_of
+from .metadata import versions
+from .program import KerasProgram, Program
+from .tidy import tidy
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+Numbers = dict[str, np.ndarray]
+DTYPES = {
+    **dict.fromkeys(("FLOAT", "FLOATS"), np.float32),
+    **dict.fromkeys(("INT", "INTS"), np.int64),
+    **dict.fromkeys(("STRING", "STRINGS"), np.object_),
+}
+"""Of the attributes of nodes that hold numbers or texts."""
+
+
+@dataclass(frozen=True)
+class WrongConstant:
+    """A constant of a file that is not what its model gives.
+
+    Attributes:
+        name: Its name in the file, or that of the node and its attribute.
+        layer: The Keras layer in whose place it stands; None where that is not known.
+        wrong: How many of its numbers are wrong.
+        count: How many it has.
+        error: The largest difference, in units of the right number; infinite if that is zero or
+            no number.
+    """
+
+    name: str
+    layer: str | None
+    wrong: int
+    count: int
+    error: float
+
+    def __str__(self) -> str:
+        where = f", layer `{self.layer}`" if self.layer else ""
+        return f"{self.name}{where}: {self.wrong} of {self.count}, by up to {self.error:.1e} of it"
+
+
+@dataclass(frozen=True)
+class Constants:
+    """All constants of a file, compared with those that its model gives.
+
+    Attributes:
+        compared: How many there are.
+        wrong: Those that differ.
+    """
+
+    compared: int
+    wrong: tuple[WrongConstant, ...] = ()
+
+
+def same_versions(noted: Mapping[str, str]) -> bool:
+    """Whether a file with these metadata was written by the versions that run now."""
+    return all(noted.get(f"{name}_version") == version for name, version in versions().items())
+
+
+def check_constants(
+    program: Program,
+    file: Path,
+    opset: int,
+    ends: Ends,
+    stored: Format,
+    clock: Clock,
+    careful: bool = False,
+) -> Constants | None:
+    """Compare the constants of a file that the same versions wrote.
+
+    Args:
+        program: The model, its extents fixed as in the file.
+        file: The ONNX file.
+        opset: Its operator set.
+        ends: How its ends differ from the model's.
+        stored: Its numbers.
+        clock: Takes the time.
+        careful: How it was converted (`convert.convert`).
+
+    Returns:
+        None where the model does not give this graph, so that somebody has changed it since.
+    """
+    import onnx_ir as ir
+
+    try:
+        now = convert_program(program, ends, stored, opset, (), clock, careful).model
+    except ConversionError:
+        return None
+    inputs, outputs = (
+        list(map(ends.in_file, ports)) for ports in (program.inputs, program.outputs)
+    )
+    tidy(now, program.name, inputs, outputs, {})
+    then = ir.load(file)
+    if _structure(now.graph) != _structure(then.graph):
+        return None
+    right, found = _numbers(now.graph), _numbers(then.graph)
+    names = [node.name for node in program.graph.nodes] if isinstance(program, KerasProgram) else []
+    wrong = (_compare(name, layer_of(name, names), right[name], found[name]) for name in right)
+    return Constants(len(right), tuple(filter(None, wrong)))
+
+
+def _structure(graph: ir.Graph) -> list[Any]:
+    """All of a graph but its numbers."""
+    return [
+        [value.name for value in (*graph.inputs, *graph.outputs)],
+        [(name, *_kind(value.const_value)) for name, value in graph.initializers.items()],
+        [
+            (
+                node.domain,
+                node.op_type,
+                [None if value is None else value.name for value in node.inputs],
+                [value.name for value in node.outputs],
+                [(name, attribute.type) for name, attribute in sorted(node.attributes.items())],
+                [_structure(inner) for inner in _inner(node)],
+            )
+            for node in graph
+        ],
+    ]
+
+
+def _kind(tensor: Any) -> tuple[Any, ...]:
+    return tensor.dtype, *tensor.shape
+
+
+def _inner(node: ir.Node) -> Iterator[ir.Graph]:
+    for _, attribute in sorted(node.attributes.items()):
+        if attribute.type.name == "GRAPH":
+            yield attribute.as_graph()
+        elif attribute.type.name == "GRAPHS":
+            yield from attribute.as_graphs()
+
+
+def _numbers(graph: ir.Graph) -> Numbers:
+    """Constants by their name, and numbers in attributes by those of node and attribute."""
+    found = {str(name): _array(value.const_value) for name, value in graph.initializers.items()}
+    for node in graph:
+        for name, attribute in node.attributes.items():
+            kind = attribute.type.name
+            if kind in DTYPES:
+                found[f"{node.name}.{name}"] = np.asarray(attribute.value, DTYPES[kind])
+            elif kind == "TENSOR":
+                found[f"{node.name}.{name}"] = _array(attribute.value)
+        for inner in _inner(node):
+            found |= _numbers(inner)
+    return found
+
+
+def _array(tensor: Any) -> np.ndarray:
+    array: np.ndarray = tensor.numpy()
+    return array
+
+
+def _compare(
+    name: str, layer: str | None, right: np.ndarray, found: np.ndarray
+) -> WrongConstant | None:
+    if right.shape != found.shape or right.dtype != found.dtype:
+        return WrongConstant(name, layer, right.size, right.size, float("inf"))
+    wrong = ~_same(right, found)
+    if not wrong.any():
+        return None
+    return WrongConstant(
+        name, layer, int(wrong.sum()), right.size, _relative(right[wrong], found[wrong])
+    )
+
+
+def _same(right: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Where the numbers are the same, but for one unit in the last place."""
+    same = right == found
+    if right.dtype in (np.int8, np.uint8):
+        same = np.abs(right.astype(int) - found.astype(int)) <= 1
+    elif _is_float(right):
+        with np.errstate(invalid="ignore"):
+            one, other = right.astype(np.float64), found.astype(np.float64)
+            unit = np.spacing(np.abs(right)).astype(np.float64)
+            same |= (np.abs(one - other) <= unit) | (np.isnan(one) & np.isnan(other))
+    return np.asarray(same)
+
+
+def _relative(right: np.ndarray, found: np.ndarray) -> float:
+    if not _is_float(right) and right.dtype.kind not in "iu":
+        return float("inf")
+    with np.errstate(all="ignore"):
+        one, other = right.astype(np.float64), found.astype(np.float64)
+        errors = np.abs(other - one) / np.abs(one)
+    return float(np.max(np.nan_to_num(errors, nan=np.inf, posinf=np.inf)))
+
+
+def _is_float(array: np.ndarray) -> bool:
+    # bfloat16 is a number of another library's, of kind "V".
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"

@@ -1,0 +1,100 @@
+"""Conversion: from a program to an ONNX model in memory.
+
+inference form → fold → rewrite → convert → fold what is left in ONNX → guard → transpose →
+quantize → raise the operator set → settle names and orders
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .canonical import settle
+from .clock import Clock
+from .convert import convert, convert_graph
+from .ends import Ends
+from .fold_onnx import fold_onnx
+from .folding import Fold, fold
+from .formats import Format
+from .graph import Graph
+from .guards import guard
+from .inference import drop_training_only
+from .opset import LAST_OF_TF2ONNX, raise_opset
+from .pin_shapes import pin_shapes
+from .program import Arrays, KerasProgram, Program
+from .quantize import quantize
+from .rewrites import rewrite
+from .trace import trace
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+
+@dataclass
+class Conversion:
+    """What a program became.
+
+    Attributes:
+        model: The ONNX model; its ends are still called input_0, ..., output_0, ...
+        folds: What became of each batch normalization.
+        dropped: Layers that only matter in training.
+    """
+
+    model: ir.Model
+    folds: list[Fold]
+    dropped: list[str]
+
+
+def convert_program(
+    program: Program,
+    ends: Ends,
+    stored: Format,
+    opset: int,
+    calibration: Sequence[Arrays],
+    clock: Clock,
+    careful: bool = False,
+) -> Conversion:
+    """Convert a program; the same program gives the same model every time.
+
+    Args:
+        program: The model.
+        ends: How the ends of the file differ from the model's.
+        stored: Numbers of the file.
+        opset: ONNX operator set.
+        calibration: Batches on which int8 ranges are measured.
+        clock: Takes the time.
+        careful: As in `convert.convert`.
+
+    Raises:
+        ConversionError: A layer has no ONNX form.
+    """
+    with clock.stage("fold", "folding"):
+        graph, folds, dropped = plan(program)
+    with clock.stage("convert", "converting"):
+        first = min(opset, LAST_OF_TF2ONNX)
+        if graph is None:
+            model = convert(program, program.inputs, first, careful=careful)
+        else:
+            model = convert_graph(graph, first, careful)
+            folds = fold_onnx(model, graph, folds)
+        guard(model)
+        ends.transpose(model, program.inputs)
+        model = quantize(model, stored, [ends.arrays(program.inputs, x) for x in calibration])
+        raise_opset(model, opset)
+        settle(model)
+    return Conversion(model, folds, dropped)
+
+
+def plan(program: Program) -> tuple[Graph | None, list[Fold], list[str]]:
+    """The graph to convert, what becomes of each batch normalization, and which layers leave."""
+    if not isinstance(program, KerasProgram):
+        return None, [], []
+    graph = trace(program.model)
+    graph.input_ports = program.inputs
+    dropped = drop_training_only(graph)
+    folds = fold(graph)
+    graph.exact.clear()  # only folding needs them, and they are twice the weights
+    rewrite(graph)
+    pin_shapes(graph)
+    return graph, folds, dropped

@@ -1,0 +1,267 @@
+"""Constants of a file against those that its model gives."""
+
+import keras
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from keras import layers
+
+from kerasdl import export
+from kerasdl.export import Report, constants
+from random_networks import build, randomize, recipe_of
+
+pytestmark = pytest.mark.tensorflow
+
+
+def sequential(*stack, shape=(6,)):
+    model = keras.Sequential([keras.Input(shape, name="x"), *stack], name="model")
+    randomize(model, 0)
+    return model
+
+
+def mlp():
+    return sequential(
+        layers.Dense(8, name="one"),
+        layers.BatchNormalization(name="two"),
+        layers.ReLU(name="three"),
+        layers.Dense(3, name="four"),
+    )
+
+
+def changed(path, change):
+    """The file again, with `change` applied to it."""
+    proto = onnx.load(path)
+    change(proto)
+    onnx.save(proto, path)
+
+
+def replace_one(proto, number, place, change):
+    tensor = proto.graph.initializer[number]
+    array = onnx.numpy_helper.to_array(tensor).copy()
+    array.flat[place] = change(array.flat[place])
+    tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+
+
+def scale_one(proto, number, place, factor):
+    replace_one(proto, number, place, lambda weight: weight * factor)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_clean_file_has_the_constants_of_its_model(seed, tmp_path):
+    keras.utils.set_random_seed(seed)
+    model = build(recipe_of((17, seed)))
+    export.to_onnx(model, tmp_path / "model.onnx")
+    report = export.verify(model, tmp_path / "model.onnx")
+    assert report.passed
+    assert report.constants.wrong == ()
+    assert report.constants.compared >= len(onnx.load(tmp_path / "model.onnx").graph.initializer)
+
+
+OPTIONS = {
+    "opset 13": {"opset": 13},
+    "opset 21": {"opset": 21},
+    "opset 26": {"opset": 26},
+    "float16": {"precision": "float16"},
+    "bfloat16": {"precision": "bfloat16"},
+    "int8": {"precision": "int8"},
+    "channels first": {"channels_first": ["x"]},
+    "fixed batch": {"dimensions": {"batch": 4}},
+    "named batch": {"dimensions": {"batch": "rows"}},
+    "renamed": {"rename": {"x": "image", "four": "scores"}},
+    "external": {"external_data": True},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_files_with_options(name, tmp_path):
+    model = sequential(
+        layers.Conv2D(16, 3, name="one"),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(3, name="four"),
+        shape=(6, 6, 2),
+    )
+    export.to_onnx(model, tmp_path / "model.onnx", **OPTIONS[name])
+    report = export.verify(model, tmp_path / "model.onnx")
+    assert report.passed
+    assert report.constants.compared >= 4
+    model.get_layer("one").kernel.assign(1.02 * model.get_layer("one").kernel)
+    wrong = export.verify(model, tmp_path / "model.onnx").constants.wrong
+    assert "one" in {constant.layer for constant in wrong}
+
+
+def test_every_number_of_every_constant_is_looked_at(tmp_path):
+    model, path = mlp(), tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    sizes = [int(np.prod(tensor.dims)) for tensor in onnx.load(path).graph.initializer]
+    assert sorted(sizes) == [3, 8, 24, 48]
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for number, size in enumerate(sizes):
+        place = rng.integers(size)
+        path.write_bytes(whole)
+        changed(path, lambda proto, n=number, p=place: scale_one(proto, n, p, 1.001))
+        report = export.verify(model, path)
+        (wrong,) = report.constants.wrong
+        assert (wrong.wrong, wrong.count) == (1, size)
+        assert wrong.error == pytest.approx(1e-3, rel=1e-3)
+        assert wrong.layer == wrong.name.partition("/")[0]
+        assert not report.passed
+        assert report.layer == wrong.layer
+
+
+def test_a_weight_without_effect(tmp_path):
+    """Behind a ReLU that is closed, no output tells."""
+    model, path = mlp(), tmp_path / "model.onnx"
+    model.get_layer("two").beta.assign(np.full(8, -1e4))
+    export.to_onnx(model, path)
+    model.get_layer("one").kernel.assign(1.001 * model.get_layer("one").kernel)
+    report = export.verify(model, path)
+    assert all(check.passed for check in report.checks)
+    assert not report.passed
+    assert (report.layer, report.constants.wrong[0].wrong) == ("one", 48)
+    assert "Constants: 3 of 4 are those of the model" in report.to_text()
+    assert (
+        "FAIL one/one_1/MatMul.B, layer `one`: 48 of 48, by up to 1.0e-03 of it" in report.to_text()
+    )
+    assert report.to_text().endswith("FAILED, it begins to differ at layer `one`")
+    assert Report.from_json(report.to_json()) == report
+    page = report.to_html()
+    assert "<title>Failed" in page
+    assert "3 of 4 constants are those that the model gives" in page
+
+
+def test_a_tolerance_of_the_user_is_about_outputs(tmp_path):
+    model, path = mlp(), tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    changed(path, lambda proto: scale_one(proto, 0, 0, 1.001))
+    loose = export.verify(model, path, rtol=0.1)
+    assert loose.passed
+    assert len(loose.constants.wrong) == 1
+    assert "FAIL" not in loose.to_text()
+    assert not loose.judged().passed
+    assert export.verify(model, path).judged(rtol=0.1).passed
+
+
+def test_a_unit_in_the_last_place_is_granted(tmp_path):
+    model, path = mlp(), tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    whole = path.read_bytes()
+    changed(path, lambda proto: replace_one(proto, 0, 0, lambda x: np.nextafter(x, np.float32(9))))
+    assert export.verify(model, path).constants.wrong == ()
+    path.write_bytes(whole)
+    changed(path, lambda proto: scale_one(proto, 0, 0, 1 + 2.0**-20))
+    assert len(export.verify(model, path).constants.wrong) == 1
+
+
+def test_numbers_in_attributes_and_tables(tmp_path):
+    x = keras.Input((4,), name="x")
+    word = keras.Input((2,), dtype="string", name="word")
+    codes = layers.StringLookup(vocabulary=["a", "b", "c"], output_mode="multi_hot")(word)
+    y = layers.Concatenate()([layers.LeakyReLU(0.3, name="leaky")(x), codes])
+    model, path = keras.Model([x, word], layers.Dense(2, name="last")(y)), tmp_path / "model.onnx"
+    randomize(model, 0)
+    export.to_onnx(model, path)
+    assert export.verify(model, path).constants.wrong == ()
+    whole = path.read_bytes()
+
+    def slope(proto):
+        (node,) = (node for node in proto.graph.node if node.op_type == "LeakyRelu")
+        node.attribute[0].f = 0.3001
+
+    changed(path, slope)
+    (wrong,) = export.verify(model, path).constants.wrong
+    assert (wrong.layer, wrong.wrong, wrong.count) == ("leaky", 1, 1)
+    assert wrong.name.endswith(".alpha")
+
+    def entry(proto):
+        (node,) = (node for node in proto.graph.node if node.op_type == "LabelEncoder")
+        keys = next(a for a in node.attribute if a.name == "keys_strings")
+        keys.strings[1] = b"never seen"
+
+    path.write_bytes(whole)
+    changed(path, entry)
+    (wrong,) = export.verify(model, path).constants.wrong
+    assert (wrong.wrong, wrong.count, wrong.error) == (1, 3, np.inf)
+
+
+def test_files_whose_constants_cannot_be_compared(tmp_path):
+    model, path = mlp(), tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    whole = path.read_bytes()
+
+    def edited(proto):
+        output = proto.graph.node[-1].output[0]
+        proto.graph.node[-1].output[0] = "inner"
+        proto.graph.node.append(onnx.helper.make_node("Identity", ["inner"], [output]))
+
+    changed(path, edited)
+    report = export.verify(model, path)
+    assert report.constants is None
+    assert report.passed
+    assert "the model gives another graph" in report.notes[0]
+
+    def older(proto):
+        entry = next(e for e in proto.metadata_props if e.key == "kerasdl_version")
+        entry.value = "0.0.1"
+
+    path.write_bytes(whole)
+    changed(path, older)
+    scaled = export.verify(model, path)
+    assert scaled.constants is None
+    assert (scaled.passed, scaled.notes) == (True, [])
+
+
+def test_a_file_of_somebody_else(tmp_path):
+    """Without our metadata only outputs are compared."""
+    model, path = mlp(), tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    changed(path, lambda proto: proto.ClearField("metadata_props"))
+    report = export.verify(model, path)
+    assert report.passed
+    assert report.constants is None
+
+
+def test_a_static_int8_file_is_judged_on_data_alone(tmp_path):
+    model, path = mlp(), tmp_path / "model.onnx"
+    rows = {"x": np.random.default_rng(0).normal(size=(64, 6)).astype("float32")}
+    export.to_onnx(model, path, precision="int8", calibration=rows)
+    report = export.verify(model, path, data=rows)
+    assert report.passed
+    assert report.constants is None
+
+
+def test_what_tf2onnx_gets_wrong_is_converted_without_its_optimizer(tmp_path):
+    """Where extents are 1, tf2onnx moves the axes of this one: (1, batch, 1, 1, 1)."""
+    x = keras.Input((4, 4, 1), name="x")
+    y = layers.Dense(1, activation="tanh")(layers.Conv2DTranspose(1, 1, activation="tanh")(x))
+    y = layers.DepthwiseConv2D(3, strides=2, use_bias=False, activation="tanh")(y)
+    y = layers.BatchNormalization()(y)
+    y = layers.Add()([layers.Dense(1, use_bias=False)(y), layers.ReLU()(y)])
+    model, path = keras.Model(x, layers.Activation("tanh")(y)), tmp_path / "model.onnx"
+    randomize(model, 0)
+    assert export.to_onnx(model, path).passed
+    noted = {entry.key for entry in onnx.load(path).metadata_props}
+    assert "converted_carefully" in noted
+    report = export.verify(model, path)
+    assert report.passed
+    assert report.constants.compared > 5
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "int64", "bool"])
+def test_which_numbers_are_the_same(dtype):
+    kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+    right = np.array([1, 0, 100], kind)
+    assert constants._compare("a/b", "a", right, right.copy()) is None
+    other = right.copy()
+    other[2] = 0
+    found = constants._compare("a/b", "a", right, other)
+    if dtype == "bool":
+        assert (found.wrong, found.error) == (1, np.inf)
+    else:
+        assert (found.wrong, found.error) == (1, 1.0)
+    if "float" in dtype:
+        same = np.array([np.nan, np.inf, -np.inf], kind)
+        assert constants._compare("a/b", "a", same, same.copy()) is None
+        assert constants._compare("a/b", "a", same, same[::-1].copy()).wrong == 2
