@@ -25,7 +25,7 @@ from .pin_shapes import pin_shapes
 from .program import Arrays, KerasProgram, Program
 from .quantize import quantize
 from .rewrites import rewrite
-from .trace import trace
+from .trace import trace, without_bfloat16
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -90,7 +90,7 @@ def plan(program: Program) -> tuple[Graph | None, list[Fold], list[str]]:
     """The graph to convert, what becomes of each batch normalization, and which layers leave."""
     if not isinstance(program, KerasProgram):
         return None, [], []
-    graph = trace(program.model)
+    graph = without_bfloat16(trace(program.model))
     graph.input_ports = program.inputs
     dropped = drop_training_only(graph)
     folds = fold(graph)

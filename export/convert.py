@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from .errors import ConversionError, reason
 from .graph import Graph, Node, layer_of
+from .precision import in_float32
 from .weights import NAME, Weights, bind, fold_constants
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ def convert_graph(graph: Graph, opset: int, careful: bool = False) -> ir.Model:
     Raises:
         ConversionError: A layer has no ONNX form.
     """
+    with in_float32(graph.layers()):
+        return _convert_graph(graph, opset, careful)
+
+
+def _convert_graph(graph: Graph, opset: int, careful: bool) -> ir.Model:
     names = [node.name for node in graph.nodes]
     try:
         try:
@@ -104,7 +110,8 @@ def _traced(call: Any, inputs: Sequence[Port], weights: Weights | None) -> Any:
         tf.TensorSpec(port.shape, port.dtype, f"input_{i}") for i, port in enumerate(inputs)
     ]
     for i, weight in enumerate(weights.large if weights else ()):
-        signature.append(tf.TensorSpec(weight.shape, weight.dtype, NAME.format(i)))
+        dtype = "float32" if weight.dtype == "bfloat16" else weight.dtype
+        signature.append(tf.TensorSpec(weight.shape, dtype, NAME.format(i)))
 
     def function(*tensors: Any) -> list[Any]:
         with weights.given(tensors[count:]) if weights else nullcontext():

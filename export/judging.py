@@ -120,6 +120,8 @@ def report_on(
     )
     if isinstance(program, KerasProgram):
         report.operations_by_kind = Counter(node.kind for node in program.graph.nodes)
+        if program.narrow:
+            report.notes.append("bfloat16 layers compute in float32, on a CPU all that there is")
     else:
         report.notes.append("a SavedModel holds no Keras layers, so nothing was folded")
     return report

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import keras
 import numpy as np
 
 from .channels import channel_errors, channel_noise, element_errors, is_float
 from .formats import FLOAT32, SAFETY, Format
 from .graph import After, Node
 from .parity import allowed_by_mean
-from .precision import float64_run, widen
-from .program import Arrays, KerasProgram
+from .precision import float64_run, in_float32, widen
+from .program import Arrays, KerasProgram, plain
 from .rounding import distance, move_input, move_results, unknown_reach
 from .truth import LITTLE_WORK, MANY
 
@@ -151,7 +150,7 @@ def expected_values(
     """
     graph = program.graph
     rng = np.random.default_rng(2)
-    with keras.StatelessScope():
+    with in_float32(graph.layers()):
         native = _values(program, arrays)
     wide = [widen(array) for array in arrays]
     try:
@@ -190,7 +189,7 @@ def _values(program: KerasProgram, arrays: Arrays, after: After | None = None) -
 
     def collect(node: Node, results: list[Any]) -> list[Any]:
         results = results if after is None else after(node, results)
-        found.update(zip(map(id, node.outputs), map(np.asarray, results), strict=True))
+        found.update(zip(map(id, node.outputs), map(plain, results), strict=True))
         return results
 
     graph(*arrays, after=collect)

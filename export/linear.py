@@ -331,6 +331,8 @@ def _plain(config: dict[str, Any]) -> dict[str, Any]:
             plain[key] = "zeros"
         elif key.endswith(("_regularizer", "_constraint", "activation")):
             plain[key] = None
+        elif key == "dtype" and keras.dtype_policies.get(value).variable_dtype == "bfloat16":
+            plain[key] = "float32"  # what a layer absorbs is stored in float32 at least
         else:
             plain[key] = _plain(value) if isinstance(value, dict) else value
     return plain

@@ -1,13 +1,16 @@
-"""Run Keras layers in float64 without touching their weights.
+"""Run Keras layers in float64 without touching their weights, and bfloat16 ones in float32.
 
 A layer computes in the dtype of its policy with the values of its variables. For the length of
 `float64_run` every policy says float64, and a stateless scope answers for every float variable
 with its value in float64: the exact one where folding has computed it, else the float32 one.
+
+onnxruntime has no bfloat16 arithmetic on a CPU. Layers that compute in it do so in float32 wherever
+the export looks at them (`in_float32`): the numbers that bfloat16 rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,10 +40,7 @@ def float64_run(
         stored: How weights are stored.
     """
     layers = list(layers)
-    # Not the public property: its setter writes into a policy map, and may quantize the layer.
-    before = [(layer._dtype_policy, layer.autocast) for layer in layers]
-    wide = keras.DTypePolicy("float64")
-    with uncompiled(layers), keras.StatelessScope() as scope:
+    with uncompiled(layers), _computing(layers, "float64"), keras.StatelessScope() as scope:
         fixed = set() if stored.inputs else _statistics_of_inputs(layers)
         for variable in _float_variables(layers):
             known = (exact or {}).get(id(variable))
@@ -49,15 +49,43 @@ def float64_run(
                 value = stored.move_weight(value, perturb)
             # `add_update` keeps the dtype; the scope's constructor would cast to float32.
             scope.add_update((variable, keras.ops.convert_to_tensor(value, "float64")))
-        try:
-            for layer in layers:
-                layer._dtype_policy = wide
-                # Normalizations leave it to their `call` what becomes of a float32 input.
-                layer.autocast = True
-            yield
-        finally:
-            for layer, (policy, autocast) in zip(layers, before, strict=True):
-                layer._dtype_policy, layer.autocast = policy, autocast
+        yield
+
+
+@contextmanager
+def in_float32(layers: Iterable[keras.Layer]) -> Iterator[None]:
+    """Let those of the layers that compute in bfloat16 do so in float32.
+
+    It is a stateless scope: what a layer assigns to its variables is lost with it.
+    """
+    narrow = [layer for layer in layers if is_narrow(layer)]
+    with _computing(narrow, "float32"), keras.StatelessScope() as scope:
+        for variable in _float_variables(narrow):
+            if keras.backend.standardize_dtype(variable.dtype) == "bfloat16":
+                value = keras.ops.convert_to_tensor(float64(variable), "float32")
+                scope.add_update((variable, value))
+        yield
+
+
+def is_narrow(layer: keras.Layer) -> bool:
+    """Whether a layer computes in bfloat16."""
+    return bool(layer.compute_dtype == "bfloat16")
+
+
+@contextmanager
+def _computing(layers: Sequence[keras.Layer], dtype: str) -> Iterator[None]:
+    # Not the public property: its setter writes into a policy map, and may quantize the layer.
+    before = [(layer._dtype_policy, layer.autocast) for layer in layers]
+    policy = keras.DTypePolicy(dtype)
+    try:
+        for layer in layers:
+            layer._dtype_policy = policy
+            # Normalizations leave it to their `call` what becomes of a float32 input.
+            layer.autocast = True
+        yield
+    finally:
+        for layer, (own, autocast) in zip(layers, before, strict=True):
+            layer._dtype_policy, layer.autocast = own, autocast
 
 
 def widen(array: np.ndarray) -> np.ndarray:

@@ -21,9 +21,9 @@ from .formats import FLOAT32, Format
 from .graph import Node, flatten_layers
 from .inference import float64
 from .ports import Port
-from .precision import float64_run, widen
+from .precision import float64_run, in_float32, is_narrow, widen
 from .rounding import distance, mean_reach, move_input, move_results
-from .trace import closed_inputs, open_function, trace
+from .trace import closed_inputs, open_function, trace, without_bfloat16
 
 Arrays = list[np.ndarray]
 FREE_EXTENT = 32
@@ -80,18 +80,23 @@ class KerasProgram:
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
-        self.graph = trace(model)
+        self.graph = without_bfloat16(trace(model))
         self.name = model.name
         self.inputs = self.graph.input_ports
         self.outputs = self.graph.output_ports
+        self._check_inputs()
         self._check_weights()
         self._check_states()
 
     def run(self, arrays: Arrays) -> Arrays:
-        # In the scope, what a layer assigns to its variables is lost with it.
-        with keras.StatelessScope():
+        with in_float32(flatten_layers(self.model)):
             outputs = self.model(self._packed(arrays), training=False)
-        return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
+        return [plain(y) for y in tree.flatten(outputs)]
+
+    @property
+    def narrow(self) -> bool:
+        """Whether some layers compute in bfloat16, and here in float32."""
+        return any(map(is_narrow, flatten_layers(self.model)))
 
     def run_float64(self, arrays: Arrays) -> Arrays:
         with float64_run(flatten_layers(self.model)):
@@ -161,6 +166,17 @@ class KerasProgram:
         structure = closed_inputs(self.model) if function is None else function._inputs_struct
         return tree.pack_sequence_as(structure, tensors)
 
+    def _check_inputs(self) -> None:
+        """Raises SourceError if Keras would round the inputs to bfloat16."""
+        function = open_function(self.model)
+        for tensor in () if function is None else function.inputs:
+            if tensor.dtype == "bfloat16":
+                raise SourceError(
+                    f"Input `{tensor.name}` of model `{self.name}` is bfloat16, which onnxruntime "
+                    "does not take. Build the model with a float32 input; its layers may compute "
+                    "in bfloat16."
+                )
+
     def _check_weights(self) -> None:
         """Raises SourceError if a weight is not finite: no comparison could say anything."""
         for layer in flatten_layers(self.model):
@@ -187,6 +203,12 @@ class KerasProgram:
                     "stateful=False, or with the state as an input and an output.",
                     layer.name,
                 )
+
+
+def plain(tensor: Any) -> np.ndarray:
+    """The numbers of a tensor; bfloat16, which NumPy lacks, in float32."""
+    array = np.asarray(keras.ops.convert_to_numpy(tensor))
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
 
 def _begins(whole: np.ndarray, first: np.ndarray) -> bool:

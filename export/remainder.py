@@ -58,6 +58,8 @@ class Remainder(keras.layers.Layer):
 
 def remainder(graph: Graph, kept: Map, name: str, policy: Any) -> Remainder:
     """The layer of a map, its numbers kept in float64 besides."""
+    if policy.variable_dtype == "bfloat16":
+        policy = "float32"  # what moves is stored in float32 at least
     layer = Remainder(
         kept.scale.shape if kept.scales else None,
         kept.shift.shape if kept.shifts else None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -28,6 +29,17 @@ def trace(model: keras.Model) -> Graph:
     """
     function = open_function(model)
     return trace_closed(model) if function is None else trace_open(model, function)
+
+
+def without_bfloat16(graph: Graph) -> Graph:
+    """The graph, in place, its bfloat16 values in float32; see `precision.in_float32`."""
+    values = [value for node in graph.nodes for value in node.outputs]
+    for value in (*graph.inputs, *values):
+        if value.dtype == "bfloat16":
+            value.dtype = "float32"
+    for ports in (graph.input_ports, graph.output_ports):
+        ports[:] = [replace(p, dtype="float32") if p.dtype == "bfloat16" else p for p in ports]
+    return graph
 
 
 def open_function(operation: Any) -> Any | None:

@@ -122,6 +122,8 @@ def run_keras(model: keras.Model, arrays: dict[str, np.ndarray]) -> list[np.ndar
 
 def difference(model: keras.Model, path: str, data: list[dict[str, np.ndarray]]) -> str:
     """How the file differs from Keras; empty if it does not."""
+    narrow = [x for x in model.layers if x.compute_dtype in {"float16", "bfloat16"}]
+    coarse = 1e-2 if narrow else 1e-4
     for arrays in data:
         wanted = run_keras(model, arrays)
         for optimized in (False, True):
@@ -135,7 +137,7 @@ def difference(model: keras.Model, path: str, data: list[dict[str, np.ndarray]])
             if len(got) != len(wanted):
                 return f"{len(got)} outputs instead of {len(wanted)}"
             for one, other in zip(got, wanted, strict=True):
-                gap = _gap(np.asarray(one), other)
+                gap = _gap(np.asarray(one), other, coarse)
                 if gap:
                     return f"{gap} ({where})"
     return ""
@@ -149,7 +151,7 @@ def _results(session: onnxruntime.InferenceSession, arrays: dict[str, np.ndarray
     return session.run(None, {name: arrays[name] for name in names})
 
 
-def _gap(got: np.ndarray, wanted: np.ndarray) -> str:
+def _gap(got: np.ndarray, wanted: np.ndarray, coarse: float) -> str:
     if got.shape != wanted.shape:
         return f"shape {got.shape} instead of {wanted.shape}"
     if wanted.dtype.kind != "f":
@@ -158,7 +160,6 @@ def _gap(got: np.ndarray, wanted: np.ndarray) -> str:
         same = np.array_equal(got.astype(str), wanted.astype(str))
         return "" if same else "other values"
     scale = np.max(np.abs(wanted[np.isfinite(wanted)]), initial=1e-3)
-    coarse = 1e-2 if wanted.dtype.itemsize == 2 else 1e-4
     if np.allclose(got, wanted, rtol=coarse, atol=coarse * scale, equal_nan=True):
         return ""
     with np.errstate(invalid="ignore"):
