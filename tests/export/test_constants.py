@@ -4,11 +4,12 @@ import keras
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from keras import layers
 
 from kerasdl import export
-from kerasdl.export import Report, constants
+from kerasdl.export import Report, constants, conversion
 from random_networks import build, randomize, recipe_of
 
 pytestmark = pytest.mark.tensorflow
@@ -232,21 +233,50 @@ def test_a_static_int8_file_is_judged_on_data_alone(tmp_path):
     assert report.constants is None
 
 
-def test_what_tf2onnx_gets_wrong_is_converted_without_its_optimizer(tmp_path):
-    """Where extents are 1, tf2onnx moves the axes of this one: (1, batch, 1, 1, 1)."""
-    x = keras.Input((4, 4, 1), name="x")
-    y = layers.Dense(1, activation="tanh")(layers.Conv2DTranspose(1, 1, activation="tanh")(x))
-    y = layers.DepthwiseConv2D(3, strides=2, use_bias=False, activation="tanh")(y)
-    y = layers.BatchNormalization()(y)
-    y = layers.Add()([layers.Dense(1, use_bias=False)(y), layers.ReLU()(y)])
-    model, path = keras.Model(x, layers.Activation("tanh")(y)), tmp_path / "model.onnx"
-    randomize(model, 0)
+def damage(model):
+    """What an optimizer of tf2onnx might do: another bias."""
+    name, value = next(iter(model.graph.initializers.items()))
+    value.const_value = ir.tensor(value.const_value.numpy() + 1, name=name)
+
+
+def refuse(model):
+    """What onnxruntime does not run."""
+    next(iter(model.graph)).attributes["transA"] = ir.AttrInt64("transA", 1)
+
+
+@pytest.mark.parametrize("harm", [damage, refuse])
+def test_a_wrong_file_is_converted_once_more_with_care(harm, tmp_path, monkeypatch):
+    real, tries = conversion.convert_graph, []
+
+    def first_wrong(graph, opset, careful):
+        tries.append(careful)
+        model = real(graph, opset, careful)
+        if not careful:
+            harm(model)
+        return model
+
+    model, path = mlp(), tmp_path / "model.onnx"
+    monkeypatch.setattr(conversion, "convert_graph", first_wrong)
     assert export.to_onnx(model, path).passed
-    noted = {entry.key for entry in onnx.load(path).metadata_props}
-    assert "converted_carefully" in noted
+    assert tries == [False, True]
+    assert "converted_carefully" in {entry.key for entry in onnx.load(path).metadata_props}
     report = export.verify(model, path)
     assert report.passed
-    assert report.constants.compared > 5
+    assert report.constants.compared > 3
+
+
+def test_what_stays_wrong_is_refused(tmp_path, monkeypatch):
+    real = conversion.convert_graph
+
+    def wrong(graph, opset, careful):
+        model = real(graph, opset, careful)
+        damage(model)
+        return model
+
+    monkeypatch.setattr(conversion, "convert_graph", wrong)
+    with pytest.raises(export.ParityError, match="They begin to differ at layer `four`"):
+        export.to_onnx(mlp(), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "int64", "bool"])
