@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from .calls import shorter_calls
 from .errors import ConversionError, reason
 from .graph import Graph, Node, layer_of
 from .precision import in_float32
@@ -39,7 +40,8 @@ def convert_graph(graph: Graph, opset: int, careful: bool = False) -> ir.Model:
     Raises:
         ConversionError: A layer has no ONNX form.
     """
-    with in_float32(graph.layers()):
+    layers = graph.layers()
+    with in_float32(layers), shorter_calls(layers, opset):
         return _convert_graph(graph, opset, careful)
 
 

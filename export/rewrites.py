@@ -46,6 +46,7 @@ class _Form(keras.layers.Layer):
     def __init__(self, layer: Any) -> None:
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
         self.layer = layer
+        self.supports_masking = layer.supports_masking
         self.built = True
 
     def compute_output_spec(self, *arguments: Any, **keywords: Any) -> Any:
@@ -83,13 +84,15 @@ class DirectConvolution(_Form):
 class Flattened(_Form):
     """The inner layer on (samples · steps, ...)."""
 
-    def call(self, x: Any, mask: None = None) -> Any:
+    def call(self, x: Any, mask: Any = None) -> Any:
+        if mask is not None:
+            return self.layer.call(x, training=False, mask=mask)
         shape = ops.shape(x)
-        flat = tf.reshape(x, [-1, *x.shape[2:]])
+        flat = tf.reshape(x, [-1, *shape[2:]])
         inner = self.layer.layer
         keywords = {"training": False} if inner._call_has_training_arg else {}
         y = inner.call(flat, **keywords)
-        return tf.reshape(y, [-1, shape[1], *y.shape[1:]])
+        return tf.reshape(y, [-1, shape[1], *ops.shape(y)[1:]])
 
 
 class Lookup(_Form):
@@ -165,11 +168,7 @@ def _is_compiled(node: Node) -> bool:
 def _is_distributed(node: Node) -> bool:
     """Masks reach the inner layer step by step; those with one stay as they are."""
     layer = node.operation
-    if type(layer) is not keras.layers.TimeDistributed or node.keywords.get("mask") is not None:
-        return False
-    given, result = node.inputs[0].shape, node.outputs[0].shape
-    known = None not in given[2:] and None not in result[2:]
-    return known and not layer.layer._call_has_mask_arg
+    return type(layer) is keras.layers.TimeDistributed and node.keywords.get("mask") is None
 
 
 def _is_lookup(node: Node) -> bool:

@@ -17,6 +17,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .recurrent import has_operator
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -29,13 +31,18 @@ class Weights:
     """The variables of layers: large ones, which are inputs, and others, which are constants.
 
     By small ones tf2onnx may choose how it converts a layer, a bias it adds to its layer's node
-    only if it is constant, and a recurrent layer it knows for one by its constants.
+    only if it is constant, and a recurrent layer that is no operator yet (`recurrent.py`) it
+    knows for one by its constants.
     """
 
     def __init__(self, layers: Iterable[keras.Layer] = ()) -> None:
         layers = list(layers)
         found = {id(variable): variable for layer in layers for variable in layer.variables}
-        recurrent = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
+        recurrent = [
+            layer
+            for layer in layers
+            if isinstance(layer, keras.layers.RNN) and not has_operator(layer)
+        ]
         constant = {id(variable) for layer in recurrent for variable in layer.variables}
         self.large = [
             variable

@@ -10,12 +10,24 @@ work for batches of any size.
 | `bits.py` | bit casts between float32 and int32, the next number |
 | `order.py` | search, bins, top k, segments, division of whole numbers, shapes |
 | `complex_numbers.py` | complex numbers, Fourier transforms |
+| `einsum.py` | products of matrices, by their letters |
 | `images.py` | resizing, projective maps, HSV |
 | `linear_algebra.py` | solve, invert, determinant, Cholesky, LU, QR |
 | `tables.py` | lookup tables |
+| `operators.py` | what stands for an operator already |
 """
 
-from . import bits, complex_numbers, elementary, images, linear_algebra, order, tables
+from . import (
+    bits,
+    complex_numbers,
+    einsum,
+    elementary,
+    images,
+    linear_algebra,
+    operators,
+    order,
+    tables,
+)
 from .formula import HANDLERS, Formula
 
 __all__ = [
@@ -23,9 +35,11 @@ __all__ = [
     "Formula",
     "bits",
     "complex_numbers",
+    "einsum",
     "elementary",
     "images",
     "linear_algebra",
+    "operators",
     "order",
     "tables",
 ]

@@ -1,0 +1,136 @@
+"""Calls: layers that Keras computes in many operations, and ONNX in one or two.
+
+For TensorFlow a Dense on sequences is a product of matrices between two reshapes, a Flatten asks
+for the shape of its input, an Embedding looks for negative indices. While a graph is traced, the
+`call` of these layers is another one, at any depth: inside attention, inside subclassed models.
+Recurrent layers are one operator each (`recurrent.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from .operators import operator
+from .recurrent import call_of, has_operator
+
+LAYER_NORMALIZATION_SINCE = 17
+"""ONNX operator set."""
+
+
+@contextmanager
+def shorter_calls(layers: Iterable[keras.Layer], opset: int) -> Iterator[None]:
+    """Let those of the layers that have a shorter form be traced in it.
+
+    Args:
+        layers: Every layer that takes part, inner ones included.
+        opset: ONNX operator set that is written.
+    """
+    changed: list[Any] = []
+    try:
+        for layer in layers:
+            call = _shorter_call(layer, opset)
+            if call is not None:
+                # Not by assignment, which Keras would track.
+                vars(layer)["call"] = call
+                changed.append(layer)
+        yield
+    finally:
+        for layer in changed:
+            del vars(layer)["call"]
+
+
+def _shorter_call(layer: Any, opset: int) -> Callable[..., Any] | None:
+    if has_operator(layer):
+        return call_of(layer)
+    return partial(CALLS[type(layer)], layer) if _has_shorter_call(layer, opset) else None
+
+
+def _has_shorter_call(layer: Any, opset: int) -> bool:
+    if type(layer) not in CALLS or getattr(layer, "lora_enabled", False):
+        return False
+    if getattr(layer, "quantization_mode", None) is not None:
+        return False
+    if type(layer) is keras.layers.LayerNormalization:
+        narrow = layer.compute_dtype != "float32" or layer.rms_scaling
+        return opset >= LAYER_NORMALIZATION_SINCE and not narrow
+    return True
+
+
+def _dense(layer: Any, inputs: Any, training: Any = None) -> Any:
+    """A product of the last axis, whatever the rank."""
+    if inputs.shape.rank is None or inputs.shape.rank <= 2:
+        return type(layer).call(layer, inputs, training=training)
+    return _finished(layer, tf.raw_ops.BatchMatMulV2(x=inputs, y=_kernel(layer)))
+
+
+def _kernel(layer: Any) -> Any:
+    return keras.ops.cast(keras.ops.convert_to_tensor(layer.kernel), layer.compute_dtype)
+
+
+def _finished(layer: Any, outputs: Any) -> Any:
+    """With bias and activation."""
+    if layer.bias is not None and len(layer.bias.shape) == 1:
+        outputs = tf.nn.bias_add(outputs, layer.bias)
+    elif layer.bias is not None:
+        outputs = keras.ops.add(outputs, layer.bias)
+    return outputs if layer.activation is None else layer.activation(outputs)
+
+
+def _flatten(layer: Any, inputs: Any) -> Any:
+    rank = inputs.shape.rank
+    if rank is None:
+        return type(layer).call(layer, inputs)
+    if layer.data_format == "channels_first" and rank > 1:
+        inputs = tf.transpose(inputs, [0, *range(2, rank), 1])
+    batch, *rest = inputs.shape
+    extent = None if None in rest else math.prod(rest)
+    return operator("Flatten", [inputs], [(batch, extent)], {"axis": 1})[0]
+
+
+def _embedding(layer: Any, inputs: Any) -> Any:
+    """ONNX counts negative indices from the end, as Keras does."""
+    if inputs.dtype not in (tf.int32, tf.int64):
+        inputs = tf.cast(inputs, tf.int32)
+    table = keras.ops.convert_to_tensor(layer.embeddings)
+    shape = (*inputs.shape, table.shape[-1])
+    outputs = operator("Gather", [table, inputs], [shape], {"axis": 0})[0]
+    return keras.ops.cast(outputs, layer.compute_dtype)
+
+
+def _up_sampling(layer: Any, inputs: Any) -> Any:
+    known = inputs.shape.rank == 4 and None not in inputs.shape[1:3]
+    if layer.interpolation != "nearest" or layer.data_format != "channels_last" or not known:
+        return type(layer).call(layer, inputs)
+    size = [extent * by for extent, by in zip(inputs.shape[1:3], layer.size, strict=True)]
+    return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size)
+
+
+def _layer_normalization(layer: Any, inputs: Any) -> Any:
+    rank = inputs.shape.rank
+    axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+    if rank is None or sorted(axis % rank for axis in axes) != [*range(rank - len(axes), rank)]:
+        return type(layer).call(layer, inputs)
+    extents = inputs.shape[rank - len(axes) :]
+    gamma = np.ones(extents, "float32") if layer.gamma is None else layer.gamma
+    given = [inputs, tf.reshape(gamma, extents)]
+    if layer.beta is not None:
+        given.append(tf.reshape(layer.beta, extents))
+    attributes = {"axis": -len(axes), "epsilon": layer.epsilon}
+    return operator("LayerNormalization", given, [tuple(inputs.shape)], attributes)[0]
+
+
+CALLS: dict[type, Callable[..., Any]] = {
+    keras.layers.Dense: _dense,
+    keras.layers.Embedding: _embedding,
+    keras.layers.Flatten: _flatten,
+    keras.layers.LayerNormalization: _layer_normalization,
+    keras.layers.UpSampling2D: _up_sampling,
+}
