@@ -33,6 +33,21 @@ def separable():
     return keras.Model(inputs, layers.Dense(10)(layers.Flatten()(x)))
 
 
+def gated():
+    x = inputs = keras.Input((20, 16))
+    return keras.Model(inputs, layers.Dense(4)(layers.GRU(32)(x)))
+
+
+def transformer():
+    """Two blocks of attention over 16 steps of 32 numbers."""
+    x = inputs = keras.Input((16, 32))
+    for _ in range(2):
+        x = layers.LayerNormalization()(x + layers.MultiHeadAttention(4, 8)(x, x))
+        inner = layers.Dense(64, activation="relu")(x)
+        x = layers.LayerNormalization()(x + layers.Dense(32)(inner))
+    return keras.Model(inputs, layers.Dense(4)(layers.GlobalAveragePooling1D()(x)))
+
+
 def recurrent():
     x = inputs = keras.Input((20, 16))
     x = layers.LSTM(32)(layers.BatchNormalization()(x))
@@ -54,6 +69,8 @@ BUILDERS = {
     "default CNN": images,
     "separable CNN": separable,
     "LSTM": recurrent,
+    "GRU": gated,
+    "transformer": transformer,
     "MobileNetV2": mobilenet,
     "ResNet50": resnet,
 }

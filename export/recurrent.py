@@ -66,8 +66,8 @@ class Activation:
     beta: tuple[float, ...] = ()
 
 
-# Softplus is no part of it: onnxruntime's is infinite from 89 on. Nor is LeakyRelu, with which its
-# GRU now and then gave other numbers for the same input.
+# Softplus is no part of it: onnxruntime's is infinite from 89 on. Nor is LeakyRelu: for inputs far
+# from zero a GRU disagreed with Keras' by more than rounding in some runs.
 ACTIVATIONS = (
     (activations.elu, Activation("Elu", (1.0,))),
     (activations.hard_sigmoid, Activation("HardSigmoid", (1 / 6,), (0.5,))),

@@ -35,7 +35,7 @@ def attention():
 
 def looping():
     x = inputs = keras.Input((5, 3), name="x")
-    return keras.Model(inputs, layers.SimpleRNN(4, return_sequences=True)(x))
+    return keras.Model(inputs, layers.SimpleRNN(4, activation="gelu", return_sequences=True)(x))
 
 
 def vocabulary():
