@@ -48,7 +48,7 @@ def scale_one(proto, number, place, factor):
     replace_one(proto, number, place, lambda weight: weight * factor)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(6))
 def test_a_clean_file_has_the_constants_of_its_model(seed, tmp_path):
     keras.utils.set_random_seed(seed)
     model = build(recipe_of((17, seed)))

@@ -99,6 +99,7 @@ def test_one_operator(option, tmp_path):
     assert set(kinds) <= {*EACH_KIND, "Transpose", "Squeeze", "Slice", "Identity"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(None, 4), (1, 4), (5, 1), (9, 30)])
 def test_any_length_and_size(shape, tmp_path):
     parts = each_kind(1 if shape == (5, 1) else 20, **BACKWARDS, **SEQUENCES)
@@ -153,6 +154,7 @@ def test_cells(tmp_path):
 FUNCTIONS = {form.name: function for function, form in ACTIVATIONS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", FUNCTIONS)
 def test_activations(activation, tmp_path, rng):
     """Far from zero as well, where some approximations overflow."""
@@ -226,6 +228,7 @@ def test_first_states_of_both_directions(shape, tmp_path):
     assert recurrent(exported(model, tmp_path)) == EACH_KIND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("forward", "backward", "operators"),
     [
@@ -251,6 +254,7 @@ def test_over_time(tmp_path):
     assert recurrent(exported(side_by_side(parts, (3, *SHAPE)), tmp_path)) == EACH_KIND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(None, 5, 4), (3, None, 4)])
 def test_over_free_time(shape, tmp_path):
     model = of(layers.TimeDistributed(layers.SimpleRNN(3)), shape=shape)
@@ -441,6 +445,7 @@ def test_formats(precision, tmp_path):
     assert recurrent(exported(model, tmp_path, precision=precision)) == {"GRU": 2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "mixed_float16", "bfloat16"])
 def test_half_precision(dtype, tmp_path):
     # TensorFlow has no orthogonal initialization in bfloat16.
