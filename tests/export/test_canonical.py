@@ -154,7 +154,7 @@ PROGRAM = """
     for number, name in enumerate(sorted(zoo.CASES)):
         try:
             export.to_onnx(zoo.build(name), f"{sys.argv[1]}/{number}.onnx")
-        except export.ConversionError:
+        except export.ExportError:
             continue
 """
 
