@@ -68,19 +68,10 @@ def _dense(layer: Any, inputs: Any, training: Any = None) -> Any:
     """A product of the last axis, whatever the rank."""
     if inputs.shape.rank is None or inputs.shape.rank <= 2:
         return type(layer).call(layer, inputs, training=training)
-    return _finished(layer, tf.raw_ops.BatchMatMulV2(x=inputs, y=_kernel(layer)))
-
-
-def _kernel(layer: Any) -> Any:
-    return keras.ops.cast(keras.ops.convert_to_tensor(layer.kernel), layer.compute_dtype)
-
-
-def _finished(layer: Any, outputs: Any) -> Any:
-    """With bias and activation."""
-    if layer.bias is not None and len(layer.bias.shape) == 1:
+    kernel = keras.ops.cast(keras.ops.convert_to_tensor(layer.kernel), layer.compute_dtype)
+    outputs = tf.raw_ops.BatchMatMulV2(x=inputs, y=kernel)
+    if layer.bias is not None:
         outputs = tf.nn.bias_add(outputs, layer.bias)
-    elif layer.bias is not None:
-        outputs = keras.ops.add(outputs, layer.bias)
     return outputs if layer.activation is None else layer.activation(outputs)
 
 

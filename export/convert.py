@@ -23,6 +23,7 @@ from .precision import in_float32
 from .weights import NAME, Weights, bind, fold_constants
 
 if TYPE_CHECKING:
+    import keras
     import onnx
     import onnx_ir as ir
 
@@ -42,14 +43,16 @@ def convert_graph(graph: Graph, opset: int, careful: bool = False) -> ir.Model:
     """
     layers = graph.layers()
     with in_float32(layers), shorter_calls(layers, opset):
-        return _convert_graph(graph, opset, careful)
+        return _convert_graph(graph, layers, opset, careful)
 
 
-def _convert_graph(graph: Graph, opset: int, careful: bool) -> ir.Model:
+def _convert_graph(
+    graph: Graph, layers: Sequence[keras.Layer], opset: int, careful: bool
+) -> ir.Model:
     names = [node.name for node in graph.nodes]
     try:
         try:
-            weights = Weights(graph.layers())
+            weights = Weights(layers)
             return convert(graph, graph.input_ports, opset, names, weights, careful)
         except ConversionError:
             return convert(graph, graph.input_ports, opset, names, careful=careful)

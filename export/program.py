@@ -7,7 +7,7 @@ TensorFlow. `KerasProgram` is a Keras model; `saved_model.SavedModelProgram` a T
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from .graph import Node, flatten_layers
 from .inference import float64
 from .ports import Port
 from .precision import float64_run, in_float32, is_narrow, widen
-from .rounding import distance, mean_reach, move_input, move_results
+from .rounding import distance, move_input, move_results
 from .trace import closed_inputs, open_function, trace, without_bfloat16
 
 Arrays = list[np.ndarray]
@@ -52,17 +52,12 @@ class Program(Protocol):
     def run_float64(self, arrays: Arrays) -> Arrays:
         """Outputs of the same model computed in float64; see `precision.float64_run`."""
 
-    def reach(
-        self,
-        arrays: Arrays,
-        exact: Arrays,
-        rng: np.random.Generator,
-        stored: Format = FLOAT32,
-        runs: int = 1,
-    ) -> Arrays:
-        """How far rounding moves each number of the outputs `exact`; see `rounding.py`.
+    def reaches(
+        self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
+    ) -> Iterator[Arrays]:
+        """How far rounding moves each number of the outputs `exact`, run after run without end.
 
-        Of several runs, the root mean square.
+        See `rounding.py`.
         """
 
     def ranges(self) -> dict[str, Range]:
@@ -103,14 +98,9 @@ class KerasProgram:
             outputs = self.model(self._packed(arrays), training=False)
         return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
 
-    def reach(
-        self,
-        arrays: Arrays,
-        exact: Arrays,
-        rng: np.random.Generator,
-        stored: Format = FLOAT32,
-        runs: int = 1,
-    ) -> Arrays:
+    def reaches(
+        self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
+    ) -> Iterator[Arrays]:
         """Of the graph against itself: where it computes something else, that is no rounding."""
 
         def move(node: Node, results: list[Any]) -> list[Any]:
@@ -120,12 +110,10 @@ class KerasProgram:
         layers = flatten_layers(self.model)
         with float64_run(layers):
             still = self._still(wide, exact)
-        found = []
-        for _ in range(runs):
+        while True:
             with float64_run(layers, perturb=rng, stored=stored):
                 moved = self.graph(*(move_input(x, rng, stored) for x in wide), after=move)
-            found.append([distance(a, b) for a, b in zip(moved, still, strict=True)])
-        return mean_reach(found)
+            yield [distance(a, b) for a, b in zip(moved, still, strict=True)]
 
     def _still(self, arrays: Arrays, exact: Arrays) -> Arrays:
         """What the graph computes: `exact`, if that is so of the first row."""

@@ -100,8 +100,9 @@ class Report:
     @property
     def wrong_constants(self) -> tuple[WrongConstant, ...]:
         """Those that count: a tolerance of the user's own is about outputs alone."""
-        judged = self.constants is not None and self.tolerance is None
-        return self.constants.wrong if judged and self.constants else ()
+        if self.constants is None or self.tolerance is not None:
+            return ()
+        return self.constants.wrong
 
     @property
     def operations(self) -> int | None:

@@ -6,6 +6,7 @@ shorter float type becomes float64 and every such constant is cast.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .errors import SourceError
 from .formats import FLOAT32, Format
 from .ports import Port
 from .program import Arrays, Range
-from .rounding import distance, mean_reach, move_input
+from .rounding import distance, move_input
 
 SIGNATURE = "serving_default"
 SHORT = (types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
@@ -58,21 +59,15 @@ class SavedModelProgram:
     def run_float64(self, arrays: Arrays) -> Arrays:
         return self._run_float64(arrays)
 
-    def reach(
-        self,
-        arrays: Arrays,
-        exact: Arrays,
-        rng: np.random.Generator,
-        stored: Format = FLOAT32,
-        runs: int = 1,
-    ) -> Arrays:
-        if stored.results.steps:
-            return [np.abs(y) for y in exact]  # unknown: no results of layers are seen
-        found = []
-        for _ in range(runs):
-            moved = self._run_float64([move_input(x, rng, stored) for x in arrays], rng, stored)
-            found.append([distance(*pair) for pair in zip(moved, exact, strict=True)])
-        return mean_reach(found)
+    def reaches(
+        self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
+    ) -> Iterator[Arrays]:
+        while True:
+            if stored.results.steps:
+                yield [np.abs(y) for y in exact]  # unknown: no results of layers are seen
+            else:
+                moved = self._run_float64([move_input(x, rng, stored) for x in arrays], rng, stored)
+                yield [distance(*pair) for pair in zip(moved, exact, strict=True)]
 
     def _run_float64(
         self,

@@ -133,7 +133,6 @@ def causal():
 
 
 def lora():
-    model = stack(layers.Dense(4), layers.Embedding(9, 4), shape=(5, 3))
     model = stack(layers.Dense(4), shape=(5, 3))
     model.layers[0].enable_lora(2)
     return model

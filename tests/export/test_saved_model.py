@@ -37,5 +37,5 @@ def test_float64_run(tmp_path, rng):
     assert results["count"] == 4
     index = [port.name for port in program.outputs].index("y")
     exact = program.run_float64(arrays)
-    reach = np.max(program.reach(arrays, exact, np.random.default_rng(0))[index])
+    reach = np.max(next(program.reaches(arrays, exact, np.random.default_rng(0)))[index])
     assert 1e-9 < reach < 1e-6
