@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 Reader = tuple[int, int]
 """A place where a value is read: the number of the node, and of its input."""
 
+LARGE = 2**20
+"""Bytes of a constant from which on a part of the file gets it as an input: it need not be
+written down for every part, and protobuf writes no more than 2 GB."""
+
 
 @dataclass(frozen=True)
 class Forcing:
@@ -47,6 +51,11 @@ class InnerValues:
         self._proto = onnx.load(file)
         self._nodes = list(self._proto.graph.node)
         self._constants = {tensor.name: tensor for tensor in self._proto.graph.initializer}
+        self._large = {
+            name: onnx.numpy_helper.to_array(tensor)
+            for name, tensor in self._constants.items()
+            if len(tensor.raw_data) >= LARGE and tensor.data_type != onnx.TensorProto.BFLOAT16
+        }
         graph, noted = self._proto.graph, self._proto.metadata_props
         ends = Ends.of({entry.key: entry.value for entry in noted})
         names, self.outputs = ends.names(
@@ -121,6 +130,7 @@ class InnerValues:
         if not made:
             return {}
         read = dict.fromkeys(name for node in nodes for name in _inputs(node))
+        known = {**self._large, **known}
         given = [name for name in read if name in known and name not in set(made)]
         graph = onnx.helper.make_graph(
             nodes,
@@ -130,7 +140,7 @@ class InnerValues:
                 for name in given
             ],
             [onnx.ValueInfoProto(name=name) for name in made],
-            [self._constants[name] for name in read if name in self._constants],
+            [self._constants[name] for name in read if name in self._constants.keys() - known],
             sparse_initializer=self._proto.graph.sparse_initializer,
         )
         model = onnx.helper.make_model(graph, functions=self._proto.functions)

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .clock import Clock
+from .errors import ConversionError
+from .formats import FLOAT32
+from .opset import DEFAULT_OPSET
+
 if TYPE_CHECKING:
     import keras
+
+    from .conversion import Conversion
+    from .program import Program
 
 
 @dataclass
@@ -135,6 +143,12 @@ def _inspect_program(model: Any, unsafe: bool, imports: Sequence[str]) -> Inspec
 
     program = open_source(model, unsafe=unsafe, imports=imports)
     nodes = program.graph.nodes if isinstance(program, KerasProgram) else None
+    folds, facts = plan(program)[1], {}
+    if any(fold.closed and fold.reason for fold in folds):
+        try:
+            folds = _converted(program).folds
+        except ConversionError as error:
+            facts["cannot be exported"] = str(error)
     return Inspection(
         source=os.fspath(model) if isinstance(model, str | os.PathLike) else program.name,
         kind="SavedModel" if nodes is None else "Keras",
@@ -143,8 +157,17 @@ def _inspect_program(model: Any, unsafe: bool, imports: Sequence[str]) -> Inspec
         outputs=[str(port) for port in program.outputs],
         operations=_counted(node.kind for node in nodes or ()),
         parameters=program.parameters(),
-        folds=[str(entry) for entry in plan(program)[1]],
+        folds=[str(entry) for entry in folds],
+        facts=facts,
     )
+
+
+def _converted(program: Program) -> Conversion:
+    """What closed layers hold is folded in the ONNX graph, and not before."""
+    from .conversion import convert_program
+    from .ends import Ends
+
+    return convert_program(program, Ends(), FLOAT32, DEFAULT_OPSET, (), Clock())
 
 
 def _counted(kinds: Any) -> dict[str, int]:

@@ -136,6 +136,8 @@ class Formula:
 
     def finish(self, results: list[str]) -> None:
         """Give the results the names that the TensorFlow node's had."""
+        from tf2onnx import utils
+
         outputs = list(self.node.output)
         shapes = [self.graph.get_shape(name) for name in results]
         kept = [self._shape_to_keep(name) for name in outputs]
@@ -146,7 +148,7 @@ class Formula:
             self.graph.make_node(
                 "Identity",
                 [result],
-                name=self.node.name if index == 0 else f"{self.node.name}_{index}",
+                name=self.node.name if index == 0 else utils.make_name(self.node.name),
                 outputs=[output],
                 shapes=[known],
                 dtypes=[dtypes[index]],

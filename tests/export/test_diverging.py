@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras import layers
 
 from kerasdl import export
-from kerasdl.export import Report
+from kerasdl.export import Report, inner
 from kerasdl.export.diverging import check_layers, first_wrong
 from kerasdl.export.graph import Graph
 from kerasdl.export.program import KerasProgram
@@ -31,6 +31,30 @@ def chain():
             layers.Dense(3, activation="softmax", name="nine"),
         ]
     )
+
+
+@pytest.mark.parametrize("large", [0, 100, 2**20])
+def test_large_constants_need_not_be_written_down(large, tmp_path, monkeypatch):
+    """The parts of a file that are run again get them as inputs."""
+    model = chain()
+    randomize(model, 0)
+    export.to_onnx(model, tmp_path / "model.onnx")
+    model.get_layer("eight").kernel.assign_add(0.1 * np.ones((144, 6), "float32"))
+    written = []
+    monkeypatch.setattr(inner, "LARGE", large)
+    monkeypatch.setattr(inner, "open_session", _noting(written, inner.open_session))
+    report = export.verify(model, tmp_path / "model.onnx", layers=True)
+    assert report.layer == "eight"
+    # The kernel of `eight` has 3.5 kB, the others less than 1 kB each.
+    assert (max(written) > 4000) == (large > 1000)
+
+
+def _noting(sizes, function):
+    def call(file, optimized):
+        sizes.append(len(file))
+        return function(file, optimized=optimized)
+
+    return call
 
 
 @pytest.mark.parametrize(

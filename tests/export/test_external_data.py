@@ -159,3 +159,8 @@ def test_more_than_two_gigabytes(tmp_path):
     assert [entry.into for entry in report.folds] == [("one",)]
     assert (tmp_path / "model.onnx").stat().st_size < 100_000
     assert export.verify(model, tmp_path / "model.onnx").passed
+    # A wrong file of that size is searched layer by layer, too.
+    model.get_layer("two").kernel.assign_add(np.eye(width, dtype="float32"))
+    report = export.verify(model, tmp_path / "model.onnx")
+    assert not report.passed
+    assert report.layer == "two"

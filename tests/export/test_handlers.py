@@ -477,6 +477,14 @@ def test_qr(shape, full, rng):
         np.testing.assert_allclose(one, np.asarray(other), rtol=1e-11, atol=1e-12)
 
 
+def test_two_operations_of_one_kind_and_several_results(rng):
+    """Names made for the second result of one are not those of the other."""
+    a, b = rng.normal(size=(2, 3, 4, 4))
+    call = lambda a, b: [*tf.linalg.qr(a), *tf.linalg.qr(b)]  # noqa: E731
+    for one, other in zip(in_onnx(call, a, b, free=False), call(a, b), strict=True):
+        np.testing.assert_allclose(one, np.asarray(other), rtol=1e-11, atol=1e-12)
+
+
 def test_large_matrices_are_refused(rng):
     a = square(rng, 65, (1,), "float32")
     with pytest.raises(ConversionError, match="MatrixInverse"):

@@ -85,3 +85,44 @@ def test_an_onnx_file_with_an_unknown_operator(model, tmp_path):
     onnx.save(proto, tmp_path / "model.onnx")
     with pytest.raises(export.SourceError, match="no valid ONNX file"):
         export.verify(model, tmp_path / "model.onnx")
+
+
+class Closed(keras.Model):
+    """Its Keras graph cannot be read."""
+
+    def __init__(self, last):
+        super().__init__(name="closed")
+        self.d, self.bn, self.last = layers.Dense(3, name="d"), layers.BatchNormalization(), last
+
+    def call(self, x):
+        return self.last(self.bn(self.d(x)))
+
+
+class Unknown(layers.Layer):
+    """ONNX has no form of it."""
+
+    def call(self, x):
+        return keras.ops.svd(keras.ops.expand_dims(x, -1))[1]
+
+
+def test_batch_normalization_in_a_closed_model(tmp_path):
+    """What `inspect` says is what `to_onnx` does."""
+    model = Closed(layers.ReLU())
+    model(keras.ops.ones((2, 4)))
+    randomize(model, 0)
+    found = export.inspect(model)
+    report = export.to_onnx(model, tmp_path / "model.onnx")
+    assert found.folds == [str(fold) for fold in report.folds]
+    assert "folded into" in found.folds[0]
+    assert found.facts == {}
+
+
+def test_a_closed_model_that_cannot_be_exported(tmp_path):
+    model = Closed(Unknown(name="unknown"))
+    model(keras.ops.ones((2, 4)))
+    found = export.inspect(model)
+    with pytest.raises(export.ConversionError) as caught:
+        export.to_onnx(model, tmp_path / "model.onnx")
+    assert found.facts == {"cannot be exported": str(caught.value)}
+    assert "kept" in found.folds[0]
+    assert "cannot be exported: " in found.to_text()
