@@ -38,6 +38,11 @@ def gated():
     return keras.Model(inputs, layers.Dense(4)(layers.GRU(32)(x)))
 
 
+def simple():
+    x = inputs = keras.Input((20, 16))
+    return keras.Model(inputs, layers.Dense(4)(layers.SimpleRNN(128)(x)))
+
+
 def transformer():
     """Two blocks of attention over 16 steps of 32 numbers."""
     x = inputs = keras.Input((16, 32))
@@ -70,6 +75,7 @@ BUILDERS = {
     "separable CNN": separable,
     "LSTM": recurrent,
     "GRU": gated,
+    "SimpleRNN": simple,
     "transformer": transformer,
     "MobileNetV2": mobilenet,
     "ResNet50": resnet,

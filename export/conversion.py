@@ -1,7 +1,7 @@
 """Conversion: from a program to an ONNX model in memory.
 
-inference form → fold → rewrite → convert → fold what is left in ONNX → guard → transpose →
-quantize → raise the operator set → settle names and orders
+inference form → fold → rewrite → convert → fold what is left in ONNX → guard → write recurrent
+steps → transpose → quantize → raise the operator set → settle names and orders
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .pin_shapes import pin_shapes
 from .program import Arrays, KerasProgram, Program
 from .quantize import quantize
 from .rewrites import rewrite
+from .steps import write_steps
 from .trace import trace, without_bfloat16
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def convert_program(
             model = convert_graph(graph, first, careful)
             folds = fold_onnx(model, graph, folds)
         guard(model)
+        if stored.name != "float16":
+            write_steps(model)
         ends.transpose(model, program.inputs)
         model = quantize(model, stored, [ends.arrays(program.inputs, x) for x in calibration])
         raise_opset(model, opset)

@@ -9,8 +9,9 @@ Keras and ONNX differ in the order of gates and axes:
     Keras  x (batch, time, features),  W (features, gates · units),  GRU z r h,  LSTM i f c o
     ONNX   x (time, batch, features),  W (directions, gates · units, features),  z r h,  i o f c
 
-What the operators of onnxruntime do not compute stays with TensorFlow's loop: masks, dropout in
-training, other activations, float64.
+`steps.py` puts steps beside or in place of these operators where onnxruntime is faster so. What its
+operators do not compute stays with TensorFlow's loop: masks, dropout in training, other
+activations, float64.
 """
 
 from __future__ import annotations
