@@ -23,7 +23,7 @@ from .errors import ConversionError
 from .formats import Format
 from .graph import layer_of
 from .metadata import versions
-from .program import KerasProgram, Program
+from .program import Program
 from .tidy import tidy
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def check_constants(
     if _structure(now.graph) != _structure(then.graph):
         return None
     right, found = _numbers(now.graph), _numbers(then.graph)
-    names = [node.name for node in program.graph.nodes] if isinstance(program, KerasProgram) else []
+    names = program.layer_names()
     wrong = (_compare(name, layer_of(name, names), right[name], found[name]) for name in right)
     return Constants(len(right), tuple(filter(None, wrong)))
 

@@ -95,8 +95,7 @@ def look_at_layers(
 def _not_runnable(error: RefusedError, program: Program) -> ConversionError:
     """onnxruntime names the node that it cannot run, and that lies in the scope of its layer."""
     text = str(error)
-    nodes = program.graph.nodes if isinstance(program, KerasProgram) else []
-    names = [node.name for node in nodes]
+    names = program.layer_names()
     found = (layer_of(word, names) for word in re.split(r"[\s()']+", text))
     layer = next(filter(None, found), None)
     where = f"Layer `{layer}` cannot be converted: " if layer else ""

@@ -66,6 +66,9 @@ class Program(Protocol):
     def parameters(self) -> int:
         """Number of weights."""
 
+    def layer_names(self) -> list[str]:
+        """Names of the layers, in the order in which they compute."""
+
     def work(self) -> int:
         """About how many numbers the model computes for one row, or how many weights it has."""
 
@@ -126,6 +129,9 @@ class KerasProgram:
 
     def parameters(self) -> int:
         return int(self.model.count_params())
+
+    def layer_names(self) -> list[str]:
+        return [node.name for node in self.graph.nodes]
 
     def work(self) -> int:
         values = [value for node in self.graph.nodes for value in node.outputs]

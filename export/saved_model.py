@@ -98,6 +98,9 @@ class SavedModelProgram:
     def parameters(self) -> int:
         return sum(int(np.prod(variable.shape)) for variable in self._signature.variables)
 
+    def layer_names(self) -> list[str]:
+        return []  # a SavedModel holds none
+
     def work(self) -> int:
         return self.parameters()
 
