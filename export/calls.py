@@ -104,6 +104,18 @@ def _up_sampling(layer: Any, inputs: Any) -> Any:
     return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size)
 
 
+def _global_average(layer: Any, inputs: Any) -> Any:
+    """Unlike a mean, it leaves the channels as onnxruntime lays them out for convolutions."""
+    rank = inputs.shape.rank
+    if rank is None or inputs.dtype != tf.float32 or layer.keepdims:
+        return type(layer).call(layer, inputs)
+    if layer.data_format == "channels_last":
+        inputs = tf.transpose(inputs, [0, rank - 1, *range(1, rank - 1)])
+    shape = (*inputs.shape[:2], *[1] * (rank - 2))
+    outputs = operator("GlobalAveragePool", [inputs], [shape], {})[0]
+    return tf.squeeze(outputs, [*range(2, rank)])
+
+
 def _layer_normalization(layer: Any, inputs: Any) -> Any:
     rank = inputs.shape.rank
     axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
@@ -122,6 +134,8 @@ CALLS: dict[type, Callable[..., Any]] = {
     keras.layers.Dense: _dense,
     keras.layers.Embedding: _embedding,
     keras.layers.Flatten: _flatten,
+    keras.layers.GlobalAveragePooling2D: _global_average,
+    keras.layers.GlobalAveragePooling3D: _global_average,
     keras.layers.LayerNormalization: _layer_normalization,
     keras.layers.UpSampling2D: _up_sampling,
 }

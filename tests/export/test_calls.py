@@ -80,6 +80,20 @@ CASES = {
         lambda: stack(layers.Embedding(9, 4), shape=(), dtype="int64"),
         {"Gather": 1},
     ),
+    "GlobalAveragePooling2D": (
+        lambda: stack(
+            layers.Conv2D(2, 2), layers.GlobalAveragePooling2D(), layers.Dense(2), shape=(5, 4, 3)
+        ),
+        {"Transpose": 1, "Conv": 1, "GlobalAveragePool": 1, "Squeeze": 1, "MatMul": 1, "Add": 1},
+    ),
+    "GlobalAveragePooling3D": (
+        lambda: stack(layers.GlobalAveragePooling3D(), shape=(3, None, 5, 2)),
+        {"Transpose": 1, "GlobalAveragePool": 1, "Squeeze": 1},
+    ),
+    "GlobalAveragePooling2D with channels first": (
+        lambda: stack(layers.GlobalAveragePooling2D("channels_first"), shape=(3, 4, 5)),
+        {"GlobalAveragePool": 1, "Squeeze": 1},
+    ),
     "LayerNormalization": (
         lambda: stack(layers.LayerNormalization(epsilon=0.01), shape=(5, 4)),
         {"LayerNormalization": 1},
@@ -119,6 +133,12 @@ KEPT = {
     "RMS": lambda: stack(layers.RMSNormalization(), shape=(5, 4)),
     "bilinear": lambda: stack(layers.UpSampling2D(interpolation="bilinear"), shape=(4, 4, 2)),
     "UpSampling2D of free axes": lambda: stack(layers.UpSampling2D(), shape=(None, None, 2)),
+    "GlobalAveragePooling2D that keeps its axes": lambda: stack(
+        layers.GlobalAveragePooling2D(keepdims=True), layers.Conv2D(2, 1), shape=(None, None, 2)
+    ),
+    "GlobalAveragePooling2D in float64": lambda: stack(
+        layers.GlobalAveragePooling2D(dtype="float64"), shape=(4, 5, 2)
+    ),
     "a causal mask": lambda: causal(),
     "lora": lambda: lora(),
     "a mask": lambda: stack(
