@@ -58,6 +58,7 @@ def test_every_example_has_a_picture_and_a_place_in_the_readme():
         assert f"test_{name}" in globals()
 
 
+@pytest.mark.slow
 def test_n3_polynomial(show):
     """The worked numbers from -5 as they are shown, those from 5 with the same objects."""
     namespace, shown = show("n3_polynomial")

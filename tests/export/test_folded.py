@@ -203,7 +203,7 @@ def test_default_models():
         assert len(folded.layers) < len(model.layers)
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=8, suppress_health_check=list(HealthCheck))
 @given(recipes())
 def test_random_networks(recipe):
     model, inconclusive = build(recipe, convertible=False), False

@@ -57,7 +57,7 @@ def test_training_is_the_same_with_it(name):
 
 
 @every_optimizer
-@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+@pytest.mark.parametrize("dtype", [None, pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_saved_with_the_weights_to_show_and_trained_on(name, dtype, tmp_path):
     callback = kerasdl.SwapWeights()
     whole, halves = make_model(name, dtype), make_model(name, dtype)
