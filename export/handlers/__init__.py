@@ -7,8 +7,9 @@ work for batches of any size.
 | file | operations |
 |---|---|
 | `elementary.py` | erfc, expm1, log1p, the inverse of erf, Bessel functions |
-| `bits.py` | bit casts between float32 and int32, the next number |
-| `order.py` | search, bins, top k, segments, division of whole numbers, shapes |
+| `bits.py` | bit casts between float32 and int32, shifts, the next number |
+| `choice.py` | select, one hot, top k |
+| `order.py` | search, bins, segments, division of whole numbers, shapes |
 | `complex_numbers.py` | complex numbers, Fourier transforms |
 | `einsum.py` | products of matrices, by their letters |
 | `images.py` | resizing, projective maps, HSV |
@@ -19,6 +20,7 @@ work for batches of any size.
 
 from . import (
     bits,
+    choice,
     complex_numbers,
     einsum,
     elementary,
@@ -34,6 +36,7 @@ __all__ = [
     "HANDLERS",
     "Formula",
     "bits",
+    "choice",
     "complex_numbers",
     "einsum",
     "elementary",

@@ -22,6 +22,26 @@ def _bitcast(f: Formula, x: str) -> Any:
     raise ValueError(f"no form of a bit cast from {source} to {target}")
 
 
+@converts("LeftShift", "RightShift")
+def _shift(f: Formula, x: str, by: str) -> Any:
+    """Whole numbers in two's complement, by at most the width of the type less one.
+
+    A negative number is shifted to the right as -1 - x, which is not: that keeps its sign.
+    """
+    dtype = f.dtype_of(x)
+    last = np.int64(8 * dtype.itemsize - 1)
+    by = f.cast(f.Max(f.Min(f.cast(by, np.int64), last), np.int64(0)), np.uint64)
+    if f.node.type == "LeftShift":
+        return f.cast(f.BitShift(f.cast(x, np.uint64), by, direction="LEFT"), dtype)
+    if dtype.kind == "u":
+        return f.cast(f.BitShift(f.cast(x, np.uint64), by, direction="RIGHT"), dtype)
+    wide = f.cast(x, np.int64)
+    negative, minus_one = f.Less(wide, np.int64(0)), np.int64(-1)
+    size = f.cast(f.Where(negative, f.Sub(minus_one, wide), wide), np.uint64)
+    shifted = f.cast(f.BitShift(size, by, direction="RIGHT"), np.int64)
+    return f.cast(f.Where(negative, f.Sub(minus_one, shifted), shifted), dtype)
+
+
 @converts("NextAfter")
 def _next_after(f: Formula, x: str, y: str) -> Any:
     """x ± u(1 + 2u)|x| with u half an ulp of 1, in three ranges of |x| (Rump et al., 2009)."""

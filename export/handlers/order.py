@@ -27,16 +27,6 @@ def _bucketize(f: Formula, x: str) -> Any:
     return f.sum(f.cast(f.Not(below), np.int32), -1)
 
 
-@converts("InTopKV2")
-def _in_top_k(f: Formula, predictions: str, targets: str, k: str) -> Any:
-    """Fewer than k classes are more probable; false where a number is not finite."""
-    own = f.GatherElements(predictions, f.unsqueeze(targets, 1), axis=1)
-    above = f.sum(f.cast(f.Greater(predictions, own), np.int32), 1)
-    difference = f.Sub(predictions, predictions)
-    finite = f.Equal(f.sum(difference, 1), 0.0)
-    return f.And(f.Less(above, f.cast(k, np.int32)), finite)
-
-
 REDUCTION = {"Sum": "add", "Prod": "mul", "Max": "max", "Min": "min"}
 
 
