@@ -6,12 +6,15 @@
 3. The entries of a lookup table come in any order. They are sorted by key.
 4. Names have running numbers (`Add__17`) or addresses in memory. They are numbered anew, and a
    constant is named after the first node that reads it: `conv/Conv.W` is the W of `conv/Conv`.
+5. What comes from the branch of a condition or from a loop bears the name of a TensorFlow function,
+   which has a number of its own in each process: `x_cond_true_25_x/cond/mul`. It is taken off. A
+   graph inside a node is named after that node: `x/cond.then_branch`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from .ports import unique
@@ -21,19 +24,28 @@ if TYPE_CHECKING:
 
 RUNNING_NUMBER = re.compile(r"__\d+(?=(:\d+)?$)")
 ENTRIES = ("int64s", "strings", "floats")
+ROLE = r"(?:true|false|body|cond|branch\d+)(?:_\d+|_frozen)+"
+"""What a function is in its condition or loop, and its number."""
+FUNCTION = re.compile(f"(.*){ROLE}")
+LOOP_CONDITION = "cond___"
+"""What tf2onnx writes before the nodes that say inside a loop whether it goes on."""
+
+Base = Callable[["str | None"], str]
+"""Takes off a name what is left to chance."""
 
 
 def settle(model: ir.Model) -> None:
     """Settle names and orders, in place."""
+    base = _base(_graphs(model))
     for node in model.graph.all_nodes():
         if node.op_type in ("And", "Or"):
-            _sort_inputs(node)
+            _sort_inputs(node, base)
         if node.op_type == "LabelEncoder":
             _sort_table(node)
     for graph in _graphs(model):
         _order_nodes(graph)
     graphs = _graphs(model)
-    _name(model, graphs)
+    _name(model, graphs, base)
     for graph in graphs:
         constants = sorted(graph.initializers.items())
         graph.initializers.clear()
@@ -45,9 +57,9 @@ def _graphs(model: ir.Model) -> list[ir.Graph]:
     return [model.graph, *model.graph.subgraphs()]
 
 
-def _sort_inputs(node: ir.Node) -> None:
+def _sort_inputs(node: ir.Node, base: Base) -> None:
     def name(value: ir.Value | None) -> str:
-        return "" if value is None or value.is_initializer() else _base(value.name)
+        return "" if value is None or value.is_initializer() else base(value.name)
 
     inputs = sorted(node.inputs, key=name)
     for index, value in enumerate(inputs):
@@ -91,22 +103,33 @@ def _order_nodes(graph: ir.Graph) -> None:
 def _read_by(node: ir.Node) -> list[ir.Value | None]:
     """The inputs of a node, and what the graphs inside it read from outside."""
     read = list(node.inputs)
-    for attribute in node.attributes.values():
-        graphs = {"GRAPH": [attribute.value], "GRAPHS": attribute.value}
-        for graph in graphs.get(attribute.type.name, []):
-            read += [value for inner in graph.all_nodes() for value in inner.inputs]
-            read += list(graph.outputs)
+    for _, graph in _inside(node):
+        read += [value for inner in graph.all_nodes() for value in inner.inputs]
+        read += list(graph.outputs)
     return read
 
 
-def _name(model: ir.Model, graphs: Sequence[ir.Graph]) -> None:
+def _inside(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+    """The graphs inside a node, and names for them."""
+    for name, attribute in node.attributes.items():
+        if attribute.type.name == "GRAPH":
+            yield f"{node.name}.{name}", attribute.as_graph()
+        elif attribute.type.name == "GRAPHS":
+            for index, graph in enumerate(attribute.as_graphs()):
+                yield f"{node.name}.{name}.{index}", graph
+
+
+def _name(model: ir.Model, graphs: Sequence[ir.Graph], base: Base) -> None:
     nodes = [node for graph in graphs for node in graph]
-    for node, name in zip(nodes, unique(_base(node.name) for node in nodes), strict=True):
+    for node, name in zip(nodes, unique(base(node.name) for node in nodes), strict=True):
         node.name = name
+        for place, graph in _inside(node):
+            graph.name, graph.doc_string = place, None
     ends = {*model.graph.inputs, *model.graph.outputs}
     inner = [value for graph in graphs[1:] for value in graph.inputs]
-    inner += [value for node in nodes for value in node.outputs if value.name and value not in ends]
-    wanted = {value: _base(value.name) for value in inner}
+    inner += [value for node in nodes for value in node.outputs if value.name]
+    inner += [value for graph in graphs[1:] for value in graph.outputs if value.is_initializer()]
+    wanted = {value: base(value.name) for value in inner if value not in ends}
     wanted |= {value: name for value, name in _constants(model, nodes).items() if value not in ends}
     taken = [str(end.name) for end in ends]
     names = unique([*taken, *wanted.values()])[len(taken) :]
@@ -132,5 +155,11 @@ def _constants(model: ir.Model, nodes: Sequence[ir.Node]) -> dict[ir.Value, str]
     return found
 
 
-def _base(name: str | None) -> str:
-    return RUNNING_NUMBER.sub("", name or "")
+def _base(graphs: Sequence[ir.Graph]) -> Base:
+    """What takes running numbers and the functions of these graphs off a name."""
+    functions = (FUNCTION.fullmatch(graph.name or "") for graph in graphs[1:])
+    scopes = sorted({function[1] for function in functions if function})
+    # The condition of a loop is a function of the same scope, but no graph: it is written out.
+    begins = [f"{re.escape(scope)}{ROLE}_" for scope in scopes]
+    begin = re.compile(f"^(?:{'|'.join([*begins, LOOP_CONDITION])})+")
+    return lambda name: RUNNING_NUMBER.sub("", begin.sub("", name or ""))

@@ -4,9 +4,10 @@ onnxruntime's LSTM is fast for every batch. Its GRU is for small ones: beside a 
 fifth of the time at a batch of 1, as long at 16 to 32, and more from there on, with two threads a
 multiple. Its RNN is behind from a batch of 4 or 8 on. So
 
-    RNN → Scan          GRU → If(batch ≤ 16, GRU, Scan)
+    RNN → Scan          GRU → If(0 < batch ≤ 16, GRU, Scan)
 
-or one of the two where the batch is fixed. A step is written in as few nodes as can be, since each
+or one of the two where the batch is fixed. The Scan also has the empty batch, on which
+onnxruntime's GRU ends the whole process. A step is written in as few nodes as can be, since each
 of them costs time at every step. `benchmarks/latency.py` measures them.
 """
 
@@ -128,15 +129,17 @@ def _replace(layer: _Layer, root: ir.Graph) -> None:
     graph, nodes = node.graph, _Nodes(node.name or node.op_type, root)
     shape = node.inputs[0].shape if node.inputs[0] is not None else None
     batch = shape[1] if shape is not None else None
-    if isinstance(batch, int) and batch <= largest:
+    if isinstance(batch, int) and 0 < batch <= largest:
         return
     if isinstance(batch, int) or not largest:
         results = _scans(nodes, layer)
     else:
         extent = nodes("Gather", nodes("Shape", node.inputs[0]), np.array(1))
+        # 0 < extent <= largest
+        inside = nodes("Equal", nodes("Clip", extent, np.array(1), np.array(largest)), extent)
         results = nodes.several(
             "If",
-            [nodes("LessOrEqual", extent, np.array(largest))],
+            [inside],
             len(layer.used),
             then_branch=nodes.graph(lambda inner: _as_it_is(inner, layer)),
             else_branch=nodes.graph(lambda inner: _scans(inner, layer)),

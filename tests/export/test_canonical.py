@@ -6,11 +6,14 @@ import sys
 import textwrap
 
 import keras
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from keras import layers
+import tensorflow as tf
+from keras import layers, ops
 
+from kerasdl import export
 from kerasdl.export.canonical import settle
 from kerasdl.export.convert import convert_graph
 from kerasdl.export.rewrites import rewrite
@@ -145,6 +148,181 @@ def test_the_names_say_what_a_constant_is_for():
         assert [value.name for value in node.inputs[1:]] == [f"{node.name}.W", f"{node.name}.B"]
     names = [value.name for node in model.graph for value in node.outputs]
     assert len(set(names)) == len(names)
+
+
+class Call(layers.Layer):
+    """A layer of one function, and of a Dense layer that the function may call."""
+
+    def __init__(self, function, **options):
+        super().__init__(**options)
+        self.function, self.dense = function, layers.Dense(3)
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def call(self, x):
+        return self.function(x, self.dense)
+
+
+def condition(x, dense):
+    return ops.cond(ops.max(x) > 1000.0, lambda: x * 2.0, lambda: x - 1.0)
+
+
+def conditions_in_a_condition(x, dense):
+    return ops.cond(
+        ops.max(x) > 0.5,
+        lambda: ops.cond(ops.min(x) > 0.0, lambda: dense(x) * 2.0, lambda: dense(x) - 1.0),
+        lambda: ops.cond(ops.min(x) > -2.0, lambda: dense(x) + 7.0, lambda: x * 3.0),
+    )
+
+
+def constants_as_branches(x, dense):
+    return x + ops.cond(ops.max(x) > 0.5, lambda: 3.0 * ops.ones(3), lambda: 5.0 * ops.ones(3))
+
+
+def while_loop(x, dense):
+    return ops.while_loop(
+        lambda i, y: ops.logical_and(i < 4, ops.max(y) < 1e6),
+        lambda i, y: (i + 1, ops.tanh(dense(y)) * 1.5),
+        (0, x),
+    )[1]
+
+
+def conditions_in_a_loop(x, dense):
+    return ops.while_loop(
+        lambda y: ops.cond(ops.max(y) > 5.0, lambda: ops.max(y) < 90.0, lambda: ops.min(y) < 50.0),
+        lambda y: (ops.cond(ops.max(y) > 5.0, lambda: y * 2.0, lambda: ops.abs(y) + 1.0),),
+        (x,),
+    )[0]
+
+
+def loop_in_a_condition(x, dense):
+    return ops.cond(
+        ops.max(x) > 0.5,
+        lambda: ops.while_loop(lambda y: ops.max(y) < 1e3, lambda y: (y * 2.0,), (x,))[0],
+        lambda: x - 1.0,
+    )
+
+
+def fori_loop(x, dense):
+    return ops.fori_loop(0, 5, lambda i, y: y * 1.25 + 0.5, x)
+
+
+def row_by_row(x, dense):
+    return ops.map(lambda row: row * 2.0 + ops.sum(row) / 3.0, x)
+
+
+def vectorized(x, dense):
+    return ops.vectorized_map(lambda row: row * 2.0 + ops.sum(row) / 3.0, x)
+
+
+def sequential(*stack, shape=(3,)):
+    model = keras.Sequential([keras.Input(shape, name="x"), *stack], name="model")
+    randomize(model, 0)
+    return model
+
+
+FUNCTIONS = (
+    condition,
+    conditions_in_a_condition,
+    constants_as_branches,
+    while_loop,
+    conditions_in_a_loop,
+    loop_in_a_condition,
+    fori_loop,
+    row_by_row,
+    vectorized,
+)
+BRANCHING = {
+    **{f.__name__: lambda f=f: sequential(Call(f, name="own")) for f in FUNCTIONS},
+    "names like those of functions": lambda: sequential(
+        Call(condition, name="my.cond_3_x-1"),
+        layers.Dense(3, name="a_cond_true_25_b"),
+        Call(while_loop, name="while_body_7"),
+    ),
+    "LSTM": lambda: sequential(
+        layers.Masking(), layers.LSTM(4, return_sequences=True), shape=(5, 3)
+    ),
+    "GRU": lambda: sequential(layers.Masking(), layers.GRU(4), shape=(5, 3)),
+    "bidirectional": lambda: sequential(
+        layers.Masking(), layers.Bidirectional(layers.LSTM(2)), shape=(5, 3)
+    ),
+}
+
+
+def graph_in(path):
+    """The bytes of a file without its metadata, which tell of a measurement."""
+    return onnx.load(path).graph.SerializeToString(deterministic=True)
+
+
+def move_the_counter_of_functions():
+    for _ in range(7):
+        branching = tf.function(lambda x: tf.cond(x > 1.0, lambda: x + 1.0, lambda: x * 2.0))
+        branching(tf.constant(1.0))
+
+
+def graphs_in(graph):
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from graphs_in(attribute.g)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", BRANCHING)
+def test_the_functions_of_tensorflow_leave_no_number(name, tmp_path):
+    model = BRANCHING[name]()
+    export.to_onnx(model, tmp_path / "one.onnx")
+    move_the_counter_of_functions()
+    export.to_onnx(model, tmp_path / "other.onnx")
+    assert graph_in(tmp_path / "one.onnx") == graph_in(tmp_path / "other.onnx")
+    report = export.verify(model, tmp_path / "one.onnx")
+    assert report.passed
+    assert report.constants is not None
+    assert report.constants.wrong == ()
+    graphs = list(graphs_in(onnx.load(tmp_path / "one.onnx").graph))
+    nodes = [node.name for graph in graphs for node in graph.node]
+    inner = [graph.name for graph in graphs[1:]]
+    values = [end.name for graph in graphs[1:] for end in graph.input]
+    values += [tensor.name for graph in graphs for tensor in graph.initializer]
+    values += [value for graph in graphs for node in graph.node for value in node.output if value]
+    for names in (nodes, inner, values):
+        assert len(set(names)) == len(names)
+    assert {graph.doc_string for graph in graphs} == {""}
+    assert {graph.rpartition(".")[0] for graph in inner} <= set(nodes)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", [name for name in BRANCHING if "bi" not in name])
+def test_the_names_of_nodes_begin_with_their_layer(name, tmp_path):
+    model = BRANCHING[name]()
+    export.to_onnx(model, tmp_path / "model.onnx")
+    _, *graphs = graphs_in(onnx.load(tmp_path / "model.onnx").graph)
+    scopes = tuple(f"{layer.name}/" for layer in model.layers)
+    assert [n.name for g in graphs for n in g.node if not n.name.startswith(scopes)] == []
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", ["condition", "constants_as_branches", "while_loop"])
+def test_a_wrong_constant_in_a_branch_is_found(name, tmp_path):
+    model, path = BRANCHING[name](), tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    proto = onnx.load(path)
+    _, *graphs = graphs_in(proto.graph)
+    tensors = [tensor for graph in graphs for tensor in graph.initializer if tensor.data_type == 1]
+    tensor = next(t for t in tensors if onnx.numpy_helper.to_array(t).any())
+    array = (1.5 * onnx.numpy_helper.to_array(tensor)).astype(np.float32)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    onnx.save(proto, path)
+    report = export.verify(model, path)
+    assert not report.passed
+    (wrong,) = report.constants.wrong
+    assert (wrong.name, wrong.layer) == (tensor.name, "own")
+    assert wrong.error == pytest.approx(0.5)
 
 
 PROGRAM = """

@@ -135,7 +135,7 @@ def check(kind, functions, rng, *, direction="forward", state=False, read="both"
     assert (kinds["Scan"], kinds[kind], kinds["If"]) == (
         (ways, 1, 1) if kind == "GRU" else (1 * ways, 0, 0)
     )
-    for batch in (1, LARGEST[kind], LARGEST[kind] + 1, 40):
+    for batch in (0, 1, LARGEST[kind], LARGEST[kind] + 1, 40):
         x = rng.normal(size=(TIME, batch, FEATURES)).astype("float32")
         h = rng.normal(size=(ways, batch, UNITS)).astype("float32")
         given = {"x": x, "h": h} if state else {"x": x}
@@ -166,7 +166,20 @@ def test_every_function(function, rng):
         check("GRU", ["HardSigmoid", function, "Elu", "Relu"], rng, direction="bidirectional")
 
 
-@pytest.mark.parametrize(("batch", "kinds"), [(16, {"GRU": 1}), (17, {"Scan": 1})])
+@pytest.mark.parametrize("kind", GATES)
+@pytest.mark.parametrize("batch", [0, "n"])
+def test_an_empty_batch(kind, batch, rng):
+    """onnxruntime's GRU ends the process there."""
+    functions = ["Sigmoid", "Tanh"][-1 if kind == "RNN" else 0 :]
+    model, _ = operator(kind, functions, rng, batch=batch)
+    found = outputs_of(with_steps(model), {"x": np.zeros((TIME, 0, FEATURES), "float32")})
+    shapes = {name: array.shape for name, array in found.items()}
+    assert shapes == {"y": (TIME, 1, 0, UNITS), "y_h": (1, 0, UNITS)}
+
+
+@pytest.mark.parametrize(
+    ("batch", "kinds"), [(0, {"Scan": 1}), (1, {"GRU": 1}), (16, {"GRU": 1}), (17, {"Scan": 1})]
+)
 def test_a_fixed_batch_needs_no_branch(batch, kinds, rng):
     model, _ = operator("GRU", ["Sigmoid", "Tanh"], rng, batch=batch)
     found = kinds_in(with_steps(model).graph)
