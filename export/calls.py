@@ -97,11 +97,20 @@ def _embedding(layer: Any, inputs: Any) -> Any:
 
 
 def _up_sampling(layer: Any, inputs: Any) -> Any:
-    known = inputs.shape.rank == 4 and None not in inputs.shape[1:3]
-    if layer.interpolation != "nearest" or layer.data_format != "channels_last" or not known:
+    last = layer.data_format == "channels_last"
+    if layer.interpolation != "nearest" or not last or inputs.dtype != tf.float32:
         return type(layer).call(layer, inputs)
-    size = [extent * by for extent, by in zip(inputs.shape[1:3], layer.size, strict=True)]
-    return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size)
+    x = tf.transpose(inputs, [0, 3, 1, 2])
+    pairs = zip(x.shape, (1, 1, *layer.size), strict=True)
+    shape = tuple(None if extent is None else extent * by for extent, by in pairs)
+    attributes = {
+        "mode": "nearest",
+        "nearest_mode": "floor",
+        "coordinate_transformation_mode": "asymmetric",
+    }
+    scales = tf.constant([1.0, 1.0, *layer.size])
+    outputs = operator("Resize", [x, None, scales], [shape], attributes)[0]
+    return tf.transpose(outputs, [0, 2, 3, 1])
 
 
 def _global_average(layer: Any, inputs: Any) -> Any:

@@ -16,6 +16,7 @@ from keras import tree
 
 import kerasdl
 
+from .alone import alone
 from .clock import Clock
 from .errors import ParityError, SourceError, reason
 from .folding import fold as fold_graph
@@ -30,6 +31,7 @@ from .source import open_source
 from .trace import open_function, trace
 
 
+@alone
 def fold(
     model: keras.Model | str | os.PathLike[str],
     *,

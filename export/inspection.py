@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .alone import alone
 from .clock import Clock
 from .errors import ConversionError
 from .formats import FLOAT32
@@ -71,6 +72,7 @@ class Inspection:
         return "\n".join(lines)
 
 
+@alone
 def inspect(
     model: keras.Model | str | os.PathLike[str],
     *,

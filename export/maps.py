@@ -83,7 +83,9 @@ class Map:
         return Map.of(np.ones_like(self.scale), shift)
 
     def equals(self, other: Map) -> bool:
-        return np.array_equal(self.scale, other.scale) and np.array_equal(self.shift, other.shift)
+        """NaN equals NaN, so that folding comes to an end."""
+        pairs = ((self.scale, other.scale), (self.shift, other.shift))
+        return all(np.array_equal(one, two, equal_nan=True) for one, two in pairs)
 
 
 def compact(array: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .alone import alone
 from .clock import Clock
 from .constants import check_constants, same_versions
 from .conversion import convert_program
@@ -37,6 +38,7 @@ MOST_CALIBRATING = 4
 """Batches of the calibration on which the file is compared."""
 
 
+@alone
 def to_onnx(
     model: keras.Model | str | os.PathLike[str],
     path: str | os.PathLike[str],
@@ -117,7 +119,7 @@ def to_onnx(
     stored = _format(precision, calibration)
     ends = Ends(rename or {}, channels_first, dimensions or {})
     check_opset(opset)
-    target = check_target(path, model)
+    target = check_target(path, model, data, calibration)
     with clock.stage("source", "reading the model"):
         program = open_source(model, unsafe=unsafe, imports=imports)
     ends.check(program.inputs, program.outputs)
@@ -180,6 +182,7 @@ def _is_wrong(report: Report) -> bool:
     return not derived.passed and derived.conclusive
 
 
+@alone
 def verify(
     model: keras.Model | str | os.PathLike[str],
     onnx_path: str | os.PathLike[str],
@@ -240,10 +243,10 @@ def verify(
     with clock.stage("source", "reading the model"):
         proto = read(onnx_path)
         program = open_source(model, unsafe=unsafe, imports=imports)
-    own = own_rows(program, data)
     noted = {entry.key: entry.value for entry in proto.metadata_props}
     ends = Ends.of(noted).with_extents(program.inputs, proto.graph.input)
     _fix_extents(program, ends)
+    own = own_rows(program, data)
     stored = format_in(proto)
     random = not (stored.name == "int8" and has_fixed_ranges(proto))
     if not random and not own:

@@ -4,6 +4,9 @@ A layer computes in the dtype of its policy with the values of its variables. Fo
 `float64_run` every policy says float64, and a stateless scope answers for every float variable
 with its value in float64: the exact one where folding has computed it, else the float32 one.
 
+A quantized layer keeps its integers: weights are variables that are no floats, and activations are
+rounded to whole numbers in the dtype of the model itself, as the file rounds them.
+
 onnxruntime has no bfloat16 arithmetic on a CPU. Layers that compute in it do so in float32 wherever
 the export looks at them (`in_float32`): the numbers that bfloat16 rounds.
 """
@@ -20,6 +23,12 @@ import numpy as np
 from .formats import FLOAT32, Format
 from .grouped import uncompiled
 from .inference import float64
+
+NEARLY_TIED = 2.0**-13
+"""How near to the middle of two steps an activation may be rounded to either: 16 half ulps of the
+largest one, which makes 127 steps. A quantized layer leaves no larger errors to the next."""
+SHARE_OF_STEP = 0.25
+"""How much of a step such an activation is moved. The tolerance is 16 times what comes of it."""
 
 
 @contextmanager
@@ -40,8 +49,16 @@ def float64_run(
         stored: How weights are stored.
     """
     layers = list(layers)
-    with uncompiled(layers), _computing(layers, "float64"), keras.StatelessScope() as scope:
-        fixed = set() if stored.inputs else _statistics_of_inputs(layers)
+    nearly = 0.0 if perturb is None else NEARLY_TIED if stored is FLOAT32 else 0.5
+    with (
+        uncompiled(layers),
+        _quantizing(layers, nearly),
+        _computing(layers, "float64"),
+        keras.StatelessScope() as scope,
+    ):
+        fixed = _groups(layers)
+        if not stored.inputs:
+            fixed |= _statistics_of_inputs(layers)
         for variable in _float_variables(layers):
             known = (exact or {}).get(id(variable))
             value = float64(variable) if known is None else known[1]
@@ -76,16 +93,70 @@ def is_narrow(layer: keras.Layer) -> bool:
 def _computing(layers: Sequence[keras.Layer], dtype: str) -> Iterator[None]:
     # Not the public property: its setter writes into a policy map, and may quantize the layer.
     before = [(layer._dtype_policy, layer.autocast) for layer in layers]
-    policy = keras.DTypePolicy(dtype)
+    plain = keras.DTypePolicy(dtype)
     try:
         for layer in layers:
-            layer._dtype_policy = policy
+            layer._dtype_policy = _quantized_policy(layer, dtype) or plain
             # Normalizations leave it to their `call` what becomes of a float32 input.
             layer.autocast = True
         yield
     finally:
         for layer, (own, autocast) in zip(layers, before, strict=True):
             layer._dtype_policy, layer.autocast = own, autocast
+
+
+def _quantized_policy(layer: keras.Layer, dtype: str) -> keras.DTypePolicy | None:
+    """The policy of a quantized layer, with this dtype for what is no integer."""
+    own = layer._dtype_policy
+    if isinstance(own, keras.dtype_policies.DTypePolicyMap):
+        own = own[layer.path]
+    if own.quantization_mode is None:
+        return None
+    return type(own).from_config({**own.get_config(), "source_name": dtype})
+
+
+@contextmanager
+def _quantizing(layers: Iterable[keras.Layer], nearly: float) -> Iterator[None]:
+    """Let quantized layers round their inputs to the integers that the model itself computes."""
+    before = [
+        (layer, layer.inputs_quantizer)
+        for layer in layers
+        if getattr(layer, "inputs_quantizer", None) is not None
+    ]
+    try:
+        for layer, quantizer in before:
+            dtype = "float32" if is_narrow(layer) else layer.compute_dtype
+            # Past Keras' own setter, as in `grouped.py`.
+            object.__setattr__(layer, "inputs_quantizer", _Quantizer(quantizer, dtype, nearly))
+        yield
+    finally:
+        for layer, quantizer in before:
+            object.__setattr__(layer, "inputs_quantizer", quantizer)
+
+
+class _Quantizer:
+    """A quantizer that computes in the dtype of the model.
+
+    Args:
+        quantizer: Keras' own.
+        dtype: Of the model.
+        nearly: Inputs that lie so near to the middle of two steps are moved towards the other one,
+            where rounding in front of the layer may have put them.
+    """
+
+    def __init__(self, quantizer: Any, dtype: str, nearly: float) -> None:
+        self.quantizer, self.dtype, self.nearly = quantizer, dtype, nearly
+
+    def __call__(self, inputs: Any, *arguments: Any, **keywords: Any) -> tuple[Any, Any]:
+        given = keras.ops.cast(inputs, self.dtype)
+        steps, scale = self.quantizer(given, *arguments, **keywords)
+        if self.nearly:
+            whole = keras.ops.cast(steps, self.dtype)
+            gaps = given * scale - whole
+            tied = keras.ops.cast(keras.ops.abs(gaps) > 0.5 - self.nearly, self.dtype)
+            moved = whole + SHARE_OF_STEP * tied * keras.ops.sign(gaps)
+            steps = keras.ops.cast(moved, inputs.dtype)
+        return steps, keras.ops.cast(scale, inputs.dtype)
 
 
 def widen(array: np.ndarray) -> np.ndarray:
@@ -96,6 +167,12 @@ def widen(array: np.ndarray) -> np.ndarray:
 def _statistics_of_inputs(layers: Iterable[keras.Layer]) -> set[int]:
     normalizations = [x for x in layers if isinstance(x, keras.layers.Normalization)]
     return {id(variable) for layer in normalizations for variable in layer.variables}
+
+
+def _groups(layers: Iterable[keras.Layer]) -> set[int]:
+    """The groups that 4-bit weights are in: whole numbers, which Keras keeps as floats."""
+    found = (getattr(layer, "g_idx", None) for layer in layers)
+    return {id(variable) for variable in found if variable is not None}
 
 
 def _float_variables(layers: Iterable[keras.Layer]) -> list[Any]:

@@ -174,6 +174,14 @@ class KerasProgram:
     def _check_weights(self) -> None:
         """Raises SourceError if a weight is not finite: no comparison could say anything."""
         for layer in flatten_layers(self.model):
+            if isinstance(layer, keras.layers.BatchNormalization) and layer.built:
+                least = float(np.min(float64(layer.moving_variance), initial=0.0))
+                if least + layer.epsilon < 0:
+                    raise SourceError(
+                        f"Layer `{layer.name}`: the moving variance must not be negative, since "
+                        f"its root is taken. Received: {least:g} at the least. Train the model "
+                        "again, or restore weights from before it went wrong."
+                    )
             for variable in getattr(layer, "_trainable_variables", []) + getattr(
                 layer, "_non_trainable_variables", []
             ):

@@ -64,12 +64,16 @@ def quantize(model: ir.Model, stored: Format, calibration: Sequence[Arrays]) -> 
 
 
 def format_in(proto: onnx.ModelProto) -> Format:
-    """The format of a file: as kerasdl noted it, or as its nodes and weights show it."""
+    """The format of a file, as its nodes and weights show it.
+
+    A note that it is float32 counts, too: its model may compute in float16 in places. Other notes
+    do not: a file might claim a coarser format than it has, to be judged by that.
+    """
     import onnx
 
     noted = {entry.key: entry.value for entry in proto.metadata_props}.get("precision")
-    if noted in FORMATS:
-        return FORMATS[noted]
+    if noted == FLOAT32.name:
+        return FLOAT32
     kinds = {node.op_type for node in proto.graph.node}
     if kinds & {"DequantizeLinear", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}:
         return FORMATS["int8"]
@@ -152,9 +156,10 @@ def _quiet() -> Iterator[None]:
 
     What overflows is found by the comparison.
     """
-    logging.disable(logging.WARNING)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
         with np.errstate(over="ignore"):
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

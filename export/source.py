@@ -18,6 +18,7 @@ import keras
 from .errors import OptionError, SourceError, reason
 from .program import KerasProgram, Program
 from .saved_model import SavedModelProgram
+from .side_effects import side_effects
 
 ACCEPTED = "a .keras file, a .h5 file or a SavedModel folder"
 
@@ -51,7 +52,7 @@ def open_source(
         if not path.exists():
             raise SourceError(f"{path} does not exist. Give {ACCEPTED}.")
         if (path / "saved_model.pb").is_file():
-            return _load_saved_model(path)
+            return _load_saved_model(path, unsafe)
         return KerasProgram(_load_keras(path, unsafe))
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read: {reason(error)}") from error
@@ -68,8 +69,14 @@ def _import(module: str) -> None:
         raise OptionError(f"The module `{module}` cannot be imported: {reason(error)}") from error
 
 
-def _load_saved_model(path: Path) -> Program:
+def _load_saved_model(path: Path, unsafe: bool) -> Program:
     try:
+        reaching = [] if unsafe else side_effects(path)
+        if reaching:
+            raise SourceError(
+                f"{path} does more than compute: it has the operations {', '.join(reaching)}, "
+                "which write files or run code. If you trust it, pass unsafe=True, or --unsafe."
+            )
         return SavedModelProgram(path)
     except SourceError:
         raise

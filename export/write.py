@@ -23,28 +23,30 @@ from pathlib import Path
 from .errors import TargetError, reason
 
 
-def check_target(path: str | os.PathLike[str], source: object = None) -> Path:
+def check_target(path: str | os.PathLike[str], *sources: object) -> Path:
     """Find out before the work begins whether the target can be written.
 
     Args:
         path: The file to write; a link is followed.
-        source: The model's path, which must not be overwritten.
+        sources: What is read, none of which must be overwritten: paths, or other things.
 
     Returns:
         The target, without links.
 
     Raises:
         TargetError: The folder is missing or closed, or the target is a folder, no ordinary
-            file, or the model itself.
+            file, or one of the sources.
     """
     try:
         target = Path(path).resolve()
         _check_target(target)
-        own = Path(source).resolve() if isinstance(source, str | os.PathLike) else None
+        read = [Path(one).resolve() for one in sources if isinstance(one, str | os.PathLike)]
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise TargetError(f"{path} cannot be written: {reason(error)}.") from error
-    if own is not None and (own == target or own in target.parents):
-        raise TargetError(f"{path} is the model itself, or lies in it. Name another target.")
+    if any(one == target or one in target.parents for one in read):
+        raise TargetError(
+            f"{path} is the model itself, or the data, or lies in it. Name another target."
+        )
     return target
 
 

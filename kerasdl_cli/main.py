@@ -6,6 +6,7 @@ Exit codes: 0 done and verified, 2 usage or unreadable input, 3 not convertible,
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -188,7 +189,7 @@ def export(
     with _answering(as_json, report_file) as progress:
         from kerasdl import export as library
 
-        _check_target(report_file, model, output)
+        _check_target(report_file, model, output, data, calibrate)
         report = library.to_onnx(
             model,
             output,
@@ -228,7 +229,7 @@ def verify(
     with _answering(as_json) as progress:
         from kerasdl import export as library
 
-        _check_target(report_file, model, file)
+        _check_target(report_file, model, file, data)
         report = library.verify(
             model,
             file,
@@ -294,7 +295,7 @@ def _split(pairs: list[str] | None) -> list[tuple[str, str]]:
 
 
 def _extent(value: str) -> int | str:
-    return int(value) if value.lstrip("-").isdecimal() else value
+    return int(value) if re.fullmatch(r"-?[0-9]{1,18}", value) else value
 
 
 @contextmanager
@@ -312,6 +313,15 @@ def _answering(as_json: bool, report_file: Path | None = None) -> Iterator[Calla
 
 def _fail(error: Any, as_json: bool, report_file: Path | None) -> None:
     report = getattr(error, "report", None)
+    try:
+        _tell(error, report, as_json)
+    finally:
+        if report is not None:
+            _save(report, report_file)
+    raise typer.Exit(error.exit_code)
+
+
+def _tell(error: Any, report: Any, as_json: bool) -> None:
     if as_json:
         answer = {
             "error": type(error).__name__,
@@ -324,24 +334,22 @@ def _fail(error: Any, as_json: bool, report_file: Path | None) -> None:
     elif report is not None:
         typer.echo(report.to_text())
     typer.echo(f"Error: {error}", err=True)
-    if report is not None:
-        _save(report, report_file)
-    raise typer.Exit(error.exit_code)
 
 
-def _check_target(report_file: Path | None, *others: Path) -> None:
+def _check_target(report_file: Path | None, *others: Path | None) -> None:
     """Find out before the work begins whether the report can be written."""
     from kerasdl.export.write import check_target
 
     if report_file is not None:
-        for other in others or (None,):
-            check_target(report_file, other)
+        check_target(report_file, *others)
 
 
 def _conclude(report: Any, as_json: bool, report_file: Path | None) -> None:
     """Print and write a report, and let the exit code be its verdict."""
-    _print(report, as_json)
-    _save(report, report_file)
+    try:
+        _print(report, as_json)
+    finally:  # a pipe may be closed
+        _save(report, report_file)
     if not report.passed:
         raise typer.Exit(PARITY_FAILED)
 

@@ -14,7 +14,9 @@ work for batches of any size.
 | `einsum.py` | products of matrices, by their letters |
 | `images.py` | resizing, projective maps, HSV |
 | `linear_algebra.py` | solve, invert, determinant, Cholesky, LU, QR |
+| `pooling.py` | pooling with steps longer than its windows |
 | `tables.py` | lookup tables |
+| `transposed.py` | transposed convolutions with zeros behind |
 | `operators.py` | what stands for an operator already |
 """
 
@@ -28,7 +30,9 @@ from . import (
     linear_algebra,
     operators,
     order,
+    pooling,
     tables,
+    transposed,
 )
 from .formula import HANDLERS, Formula
 
@@ -44,5 +48,7 @@ __all__ = [
     "linear_algebra",
     "operators",
     "order",
+    "pooling",
     "tables",
+    "transposed",
 ]

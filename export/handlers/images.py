@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .formula import Formula, converts
+from .formula import Formula, Number, converts
 
 
 @converts("ResizeArea", "ResizeBicubic", "ResizeBilinear")
@@ -50,6 +50,38 @@ def _bilinear(f: Formula, images: str, size: str) -> Any:
     tall = f.MatMul(weights(1), flat)
     tall = f.Reshape(tall, f.Concat([-1], f.slice(target, 0, 1, 0), width, [channels], axis=0))
     return f.MatMul(weights(2), tall)
+
+
+@converts("ResizeNearestNeighbor")
+def _nearest(f: Formula, images: str, size: str) -> Any:
+    """Rows, then columns, gathered at the places that TensorFlow reads.
+
+    It rounds h / h′ to float32 before it multiplies, and so does this: ONNX's Resize may read the
+    pixel beside where (i + ½) h / h′ is a whole number.
+    """
+    given, target = f.Shape(images), f.cast(size, np.int64)
+    for axis, known in ((1, f.shape(images)[1]), (2, f.shape(images)[2])):
+        old = np.array(known) if known >= 0 else f.Gather(given, np.int64(axis))
+        places = _nearest_places(f, old, f.Gather(target, np.int64(axis - 1)))
+        images = f.Gather(images, places, axis=axis)
+    return images
+
+
+def _nearest_places(f: Formula, old: str | Number, new: str) -> str:
+    """Where each of the new pixels is read along an axis, numbers from 0 to old − 1."""
+    zero, one, half = np.int64(0), np.int64(1), np.float32(0.5)
+    places = f.cast(f.Range(zero, new, one), np.float32)
+    last = f.Sub(old, one)
+    if f.attribute("align_corners"):
+        gaps = f.cast(f.Max(f.Sub(new, one), one), np.float32)
+        scale = f.Div(f.cast(last, np.float32), gaps)
+        read = f.Floor(f.Add(f.Mul(places, scale), half))
+    else:
+        if f.attribute("half_pixel_centers"):
+            places = f.Add(places, half)
+        top, bottom = (f.cast(f.constant(extent), np.float32) for extent in (old, new))
+        read = f.Floor(f.Mul(places, f.Div(top, bottom)))
+    return str(f.Min(f.cast(read, np.int64), last))
 
 
 @converts("ImageProjectiveTransformV3")

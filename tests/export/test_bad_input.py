@@ -207,3 +207,50 @@ def test_killed_a_hundred_times(name, tmp_path):
             assert sum(passed) == 1
             seen.add(passed[0])
     assert seen == {True, False}
+
+
+def test_the_output_does_not_replace_the_data(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.ones((4, 6), "float32"))
+    before = (tmp_path / "x.npz").read_bytes()
+    with pytest.raises(export.TargetError, match="or the data"):
+        export.to_onnx(small(), tmp_path / "x.npz", data=tmp_path / "x.npz")
+    assert (tmp_path / "x.npz").read_bytes() == before
+
+
+def test_a_variance_below_zero(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.BatchNormalization()])
+    model.layers[1].moving_variance.assign(-np.ones(3))
+    with pytest.raises(export.SourceError, match="variance must not be negative.*: -1 at"):
+        export.to_onnx(model, tmp_path / "model.onnx")
+
+
+def test_data_of_more_rows_than_a_fixed_batch(tmp_path):
+    data = {"x": np.ones((10, 6), "float32")}
+    fixed = {"batch": 1}
+    export.to_onnx(small(), tmp_path / "model.onnx", dimensions=fixed, data=data)
+    assert export.verify(small(), tmp_path / "model.onnx", data=data).passed
+
+
+def test_a_note_of_a_coarser_format_does_not_help_a_wrong_file(tmp_path):
+    export.to_onnx(small(), tmp_path / "model.onnx")
+    proto = onnx.load(tmp_path / "model.onnx")
+    for tensor in proto.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor)
+        if array.dtype == np.float32:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(1.02 * array, tensor.name))
+    for entry in proto.metadata_props:
+        if entry.key == "precision":
+            entry.value = "int8"
+    onnx.save(proto, tmp_path / "model.onnx")
+    assert not export.verify(small(), tmp_path / "model.onnx").passed
+
+
+def test_threads_take_turns(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(4) as pool:
+        paths = [tmp_path / f"{i}.onnx" for i in range(4)]
+        model = small()
+        reports = list(pool.map(lambda path: export.to_onnx(model, path), paths))
+    assert all(report.passed for report in reports)
+    assert len({path.read_bytes() for path in paths}) == 1

@@ -1,0 +1,87 @@
+"""Pooling with steps longer than its windows, over extents that are free.
+
+tf2onnx leaves the borders of free extents to onnxruntime (`auto_pad`), which subtracts the steps
+from the windows and fails where nothing is left to pad. Here the borders are computed as
+TensorFlow does: n pixels give m = ⌈n / s⌉ windows of k pixels at steps s, so
+p = max((m − 1) s + k − n, 0) pixels are added, ⌊p / 2⌋ of them in front.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .formula import FLOATS, HANDLERS, Formula
+
+
+def _pool(graph: Any, node: Any, name: str, args: Any) -> None:
+    formula = Formula(graph, node)
+    if _fails(formula):
+        formula.finish([_padded_pool(formula, *node.input)])
+        return
+    from tf2onnx.onnx_opset.nn import PoolOp
+
+    operation = node.type
+    node.type = "AveragePool" if operation.startswith("Avg") else "MaxPool"
+    PoolOp.version_11(graph, node, tf_op=operation)
+
+
+for _operation in ("AvgPool", "AvgPool3D", "MaxPool", "MaxPool3D"):
+    HANDLERS[_operation] = (_pool, [])
+
+
+def _fails(f: Formula) -> bool:
+    """Whether onnxruntime would be asked for borders of less than nothing."""
+    shape = f.graph.get_shape(f.node.input[0])
+    if f.attribute("padding") != "SAME" or shape is None:
+        return False
+    given = [shape[axis] for axis in _axes(f)]
+    longer = any(step > size for step, size in zip(_steps(f), _windows(f), strict=True))
+    return longer and min(given) < 0
+
+
+def _axes(f: Formula) -> list[int]:
+    """The axes of height and width, or of depth, height and width."""
+    layout = f.attribute("data_format")
+    return [axis for axis, letter in enumerate(layout) if letter in "DHW"]
+
+
+def _windows(f: Formula) -> list[int]:
+    return [f.attribute("ksize")[axis] for axis in _axes(f)]
+
+
+def _steps(f: Formula) -> list[int]:
+    return [f.attribute("strides")[axis] for axis in _axes(f)]
+
+
+def _padded_pool(f: Formula, x: str) -> str:
+    """Averages are of what lies within the image: of x, over the average of ones."""
+    axes, own = _axes(f), f.dtype_of(x)
+    if own not in FLOATS.values():
+        x, f.dtype = f.cast(x, np.float64), np.dtype(np.float64)
+    last = axes[-1] < len(axes) + 1
+    if last:
+        x = f.Transpose(x, perm=[0, len(axes) + 1, *axes])
+    given = f.Slice(f.Shape(x), [2], [len(axes) + 2])
+    borders = _borders(f, given)
+    window = {"kernel_shape": _windows(f), "strides": _steps(f)}
+    if f.node.type.startswith("Avg"):
+        ones = f.Expand(f.constant(1.0), f.Concat([1, 1], given, axis=0))
+        total, share = (f.AveragePool(f.Pad(part, borders, 0.0), **window) for part in (x, ones))
+        y = f.Div(total, share)
+    else:
+        y = f.MaxPool(f.Pad(x, borders, -np.inf), **window)
+    if last:
+        y = f.Transpose(y, perm=[0, *(axis + 1 for axis in axes), 1])
+    return str(y if own in FLOATS.values() else f.cast(y, own))
+
+
+def _borders(f: Formula, given: str) -> str:
+    """Pixels to add, in front along each axis and then behind, for ONNX's Pad."""
+    windows, steps = _windows(f), _steps(f)
+    whole = f.Div(f.Sub(given, [1] * len(steps)), steps)
+    needed = f.Add(f.Mul(whole, steps), windows)
+    added = f.Max(f.Sub(needed, given), [0] * len(steps))
+    front = f.Div(added, [2] * len(steps))
+    return str(f.Concat([0, 0], front, [0, 0], f.Sub(added, front), axis=0))
