@@ -79,7 +79,7 @@ def convert_program(
         else:
             model = convert_graph(graph, first, careful)
             folds = fold_onnx(model, graph, folds)
-        guard(model)
+        guard(model, half=stored.name == "float16")
         if stored.name != "float16":
             write_steps(model)
         ends.transpose(model, program.inputs)

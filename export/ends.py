@@ -50,9 +50,14 @@ class Ends:
             raise OptionError(
                 f"`dimensions` must map axes to extents or names. Received: {self.dimensions!r}."
             )
-        free = {symbol: None for port in (*inputs, *outputs) for _, symbol in port.axes() if symbol}
+        own, free = _free(inputs), _free([*inputs, *outputs])
         for symbol, value in self.dimensions.items():
-            _check_dimension(symbol, value, list(free))
+            _check_dimension(symbol, value, free)
+            if isinstance(value, int) and symbol not in own:
+                raise OptionError(
+                    f"`dimensions` can fix axes of the inputs, {own}; those of the outputs follow "
+                    f"from them, and can be given names. Received: {symbol}={value!r}."
+                )
 
     def fixed(self, port: Port) -> Port:
         """The model's own end, with the extents that are fixed and the names that are given."""
@@ -186,6 +191,11 @@ def _check_channels(name: str, inputs: Sequence[Port]) -> None:
             "`channels_first` must name inputs with a batch, space and channels, of which the "
             f"model has {able}. Received: {name!r}."
         )
+
+
+def _free(ports: Sequence[Port]) -> list[str]:
+    """Names of the free axes."""
+    return list(dict.fromkeys(symbol for port in ports for _, symbol in port.axes() if symbol))
 
 
 def _check_dimension(symbol: str, value: Any, free: Sequence[str]) -> None:

@@ -1,8 +1,10 @@
 """Guards: what onnxruntime's optimizer gets wrong, written so that it leaves it alone.
 
-Padding with zeros in front of a MaxPool is taken into the MaxPool, whose own padding is −∞: wrong
-wherever a whole window is negative but for the zeros. It is not taken if the padding is not zero.
-So it is the number next to zero, 1.4e-45 in float32.
+1. Padding with zeros in front of a MaxPool is taken into the MaxPool, whose own padding is −∞:
+   wrong wherever a whole window is negative but for the zeros. It is not taken if the padding is
+   not zero. So it is the number next to zero, 1.4e-45 in float32.
+2. A Transpose of the axes in front of the last one, read by a MatMul in float16, ends the process
+   as the file is loaded. Behind the MatMul it does not, and computes the same.
 """
 
 from __future__ import annotations
@@ -15,11 +17,18 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def guard(model: ir.Model) -> None:
-    """Change what onnxruntime would change wrongly, in place."""
+def guard(model: ir.Model, half: bool = False) -> None:
+    """Change what onnxruntime would change wrongly, in place.
+
+    Args:
+        model: The model.
+        half: Whether it is to be written in float16.
+    """
     for node in list(model.graph.all_nodes()):
         if node.op_type == "Pad" and _pads_maxima_with_zeros(node):
             _pad_with_next_to_zero(node)
+        if node.op_type == "MatMul" and _reads_turned(node, half):
+            _turn_behind(node)
 
 
 def _pads_maxima_with_zeros(node: ir.Node) -> bool:
@@ -45,6 +54,39 @@ def _pad_with_next_to_zero(node: ir.Node) -> None:
     node.graph.register_initializer(value)
     node.resize_inputs(max(3, len(node.inputs)))
     node.replace_input_with(2, value)
+
+
+def _reads_turned(node: ir.Node, half: bool) -> bool:
+    """Whether a product with a matrix reads a Transpose that leaves the last axis, in float16."""
+    import onnx_ir as ir
+
+    x, matrix = node.inputs
+    turn = None if x is None else x.producer()
+    if turn is None or turn.op_type != "Transpose" or matrix is None:
+        return False
+    perm = turn.attributes.get_ints("perm", ())
+    if not perm or perm[-1] != len(perm) - 1 or matrix.const_value is None:
+        return False
+    narrow = half or matrix.dtype == ir.DataType.FLOAT16
+    return narrow and len(matrix.const_value.shape) == 2
+
+
+def _turn_behind(node: ir.Node) -> None:
+    import onnx_ir as ir
+
+    turn, y = node.inputs[0].producer(), node.outputs[0]  # type: ignore[union-attr]
+    if turn is None or node.graph is None:
+        return
+    node.replace_input_with(0, turn.inputs[0])
+    later = ir.node("Transpose", [y], dict(turn.attributes), name=f"{node.name}/Transpose")
+    turned = later.outputs[0]
+    name, turned.type, turned.shape = y.name, y.type, y.shape
+    y.replace_all_uses_with(turned, replace_graph_outputs=True)
+    later.replace_input_with(0, y)
+    y.name, turned.name, y.shape = f"{name}__before", name, None
+    node.graph.insert_after(node, later)
+    if not turn.outputs[0].uses() and not turn.outputs[0].is_graph_output():
+        turn.graph.remove(turn, safe=True)  # type: ignore[union-attr]
 
 
 def _dtype_of(value: ir.Value | None) -> ir.DataType | None:

@@ -49,7 +49,7 @@ def test_channels_first_is_the_same_model(tmp_path, rng):
     assert str(report.inputs[0]) == "image: float32[batch, 3, 6, 5]"
     x = rng.normal(size=(4, 6, 5, 3)).astype("float32")
     (y,) = session(path).run(None, {"image": np.transpose(x, (0, 3, 1, 2))})
-    np.testing.assert_allclose(y, model.predict(x, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(y, model.predict(x, verbose=0), rtol=1e-6, atol=1e-6)
     # The transposition of the input and that in front of the Conv have cancelled.
     assert [node.op_type for node in onnx.load(path).graph.node][:2] == ["Conv", "Elu"]
     assert export.verify(model, path).passed
@@ -172,3 +172,11 @@ def test_a_damaged_note(note):
 def test_the_usual_file_has_no_note(tmp_path):
     export.to_onnx(images(), tmp_path / "model.onnx", dimensions={"batch": "N"})
     assert METADATA not in {e.key for e in onnx.load(tmp_path / "model.onnx").metadata_props}
+
+
+def test_axes_of_outputs_are_not_fixed(tmp_path):
+    x = keras.Input((None, 3), name="x")
+    model = keras.Model(x, layers.Conv1D(2, 3, name="c")(x))
+    with pytest.raises(export.OptionError, match="axes of the inputs.*Received: c_1=9"):
+        export.to_onnx(model, tmp_path / "model.onnx", dimensions={"x_1": 7, "c_1": 9})
+    export.to_onnx(model, tmp_path / "model.onnx", dimensions={"x_1": 7, "c_1": "steps"})

@@ -48,7 +48,7 @@ def test_maxima_over_zeros_at_the_border(rank, opset, free, tmp_path):
 @pytest.mark.parametrize("rank", ["2D"])
 def test_without_the_guard_the_runtime_is_wrong(rank, tmp_path, monkeypatch):
     """If this fails, onnxruntime has been mended, and the guard can go."""
-    monkeypatch.setattr(conversion, "guard", lambda model: None)
+    monkeypatch.setattr(conversion, "guard", lambda model, half: None)
     with pytest.raises(export.ParityError, match="disagree"):
         export.to_onnx(padded(rank), tmp_path / "model.onnx")
 
@@ -63,3 +63,24 @@ def test_other_paddings_stay(tmp_path):
     export.to_onnx(model, tmp_path / "model.onnx")
     proto = onnx.load(tmp_path / "model.onnx")
     assert not [each.name for each in proto.graph.initializer if each.name.endswith("__padding")]
+
+
+RECURRENT = [layers.SimpleRNN, layers.GRU, layers.LSTM]
+
+
+@pytest.mark.parametrize("layer", RECURRENT)
+def test_products_of_turned_axes_in_float16(layer, tmp_path):
+    """Otherwise onnxruntime ends the process."""
+    x = keras.Input((6, 5))
+    y = layer(4, return_sequences=True)(x)
+    model = keras.Model(x, [layers.Dense(3)(y), layers.Dense(2, activation="tanh")(y), y])
+    report = export.to_onnx(model, tmp_path / "model.onnx", precision="float16")
+    assert report.nodes["MatMul"] == 2
+    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
+
+
+def test_products_of_turned_axes_of_a_float16_layer(tmp_path):
+    model = keras.Sequential([keras.Input((6, 5)), layers.Permute((1, 2))])
+    model.add(layers.GRU(4, return_sequences=True, dtype="mixed_float16"))
+    model.add(layers.Dense(3, dtype="mixed_float16"))
+    assert export.to_onnx(model, tmp_path / "model.onnx").passed
