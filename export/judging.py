@@ -97,9 +97,18 @@ def _not_runnable(error: RefusedError, program: Program) -> ConversionError:
     text = str(error)
     names = program.layer_names()
     found = (layer_of(word, names) for word in re.split(r"[\s()']+", text))
-    layer = next(filter(None, found), None)
+    layer = next(filter(None, found), None) or _only_one(text, program)
     where = f"Layer `{layer}` cannot be converted: " if layer else ""
     return ConversionError(f"{where}onnxruntime cannot run the file: {text}", layer)
+
+
+def _only_one(text: str, program: Program) -> str | None:
+    """The layer called as the operator that cannot be run, if there is one: tf2onnx names what it
+    makes of a loop, such as LSTM, after nothing."""
+    kind = re.search(r"running (\w+) node", text)
+    nodes = program.graph.nodes if isinstance(program, KerasProgram) and kind else []
+    names = [node.name for node in nodes if kind and node.kind == kind[1]]
+    return names[0] if len(names) == 1 else None
 
 
 def report_on(
