@@ -79,8 +79,9 @@ def convert_program(
         else:
             model = convert_graph(graph, first, careful)
             folds = fold_onnx(model, graph, folds)
-        guard(model, half=stored.name == "float16")
-        if stored.name != "float16":
+        half = stored.name == "float16"
+        guard(model, half)
+        if not half:
             write_steps(model)
         ends.transpose(model, program.inputs)
         model = quantize(model, stored, [ends.arrays(program.inputs, x) for x in calibration])

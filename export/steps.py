@@ -201,9 +201,14 @@ def _first_state(nodes: _Nodes, layer: _Layer, direction: int) -> ir.Value:
     return nodes("ConstantOfShape", nodes("Concat", batch, np.array([layer.units]), axis=0))
 
 
+def _weights(nodes: _Nodes, layer: _Layer, direction: int) -> list[ir.Value]:
+    """W, R and both biases of one direction."""
+    return [nodes("Gather", y, np.array(direction)) for y in layer.node.inputs[1:4]]
+
+
 def _simple(nodes: _Nodes, layer: _Layer, direction: int) -> Step:
     """h' = f(W x + R h + b)."""
-    w, r, both = (nodes("Gather", y, np.array(direction)) for y in layer.node.inputs[1:4])
+    w, r, both = _weights(nodes, layer, direction)
     parts = nodes.several("Split", [both, np.array(2 * [layer.units])], 2, axis=0)
     b = nodes("Add", *parts)
     (f,) = layer.functions[direction]
@@ -216,7 +221,7 @@ def _simple(nodes: _Nodes, layer: _Layer, direction: int) -> Step:
 
 def _gated(nodes: _Nodes, layer: _Layer, direction: int) -> Step:
     """h' = z h + (1 - z) g(...), with the gates z and r = f(W x + R h + b)."""
-    w, r, both = (nodes("Gather", y, np.array(direction)) for y in layer.node.inputs[1:4])
+    w, r, both = _weights(nodes, layer, direction)
     units = layer.units
     w_gates, w_rest, r_gates, r_rest = (
         part

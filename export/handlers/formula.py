@@ -87,6 +87,11 @@ class Formula:
         value = self.node.get_attr_value(name)
         return value.decode() if isinstance(value, bytes) else value
 
+    def spatial_axes(self) -> list[int]:
+        """The axes of height and width, or of depth, height and width."""
+        layout = self.attribute("data_format")
+        return [axis for axis, letter in enumerate(layout) if letter in "DHW"]
+
     def value(self, name: str) -> np.ndarray:
         """The value of an input that must be a constant, or computed from constants."""
         source = self.graph.get_node_by_output(name)

@@ -36,28 +36,22 @@ def _fails(f: Formula) -> bool:
     shape = f.graph.get_shape(f.node.input[0])
     if f.attribute("padding") != "SAME" or shape is None:
         return False
-    given = [shape[axis] for axis in _axes(f)]
+    given = [shape[axis] for axis in f.spatial_axes()]
     longer = any(step > size for step, size in zip(_steps(f), _windows(f), strict=True))
     return longer and min(given) < 0
 
 
-def _axes(f: Formula) -> list[int]:
-    """The axes of height and width, or of depth, height and width."""
-    layout = f.attribute("data_format")
-    return [axis for axis, letter in enumerate(layout) if letter in "DHW"]
-
-
 def _windows(f: Formula) -> list[int]:
-    return [f.attribute("ksize")[axis] for axis in _axes(f)]
+    return [f.attribute("ksize")[axis] for axis in f.spatial_axes()]
 
 
 def _steps(f: Formula) -> list[int]:
-    return [f.attribute("strides")[axis] for axis in _axes(f)]
+    return [f.attribute("strides")[axis] for axis in f.spatial_axes()]
 
 
 def _padded_pool(f: Formula, x: str) -> str:
     """Averages are of what lies within the image: of x, over the average of ones."""
-    axes, own = _axes(f), f.dtype_of(x)
+    axes, own = f.spatial_axes(), f.dtype_of(x)
     if own not in FLOATS.values():
         x, f.dtype = f.cast(x, np.float64), np.dtype(np.float64)
     last = axes[-1] < len(axes) + 1

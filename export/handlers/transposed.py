@@ -29,14 +29,9 @@ for _operation in ("Conv2DBackpropInput", "Conv3DBackpropInputV2"):
     HANDLERS[_operation] = (_transposed, [])
 
 
-def _axes(f: Formula) -> list[int]:
-    """The axes of height and width, or of depth, height and width."""
-    return [axis for axis, letter in enumerate(f.attribute("data_format")) if letter in "DHW"]
-
-
 def _along(f: Formula, attribute: str) -> list[int]:
     given = f.attribute(attribute)
-    return [given[axis] if given else 1 for axis in _axes(f)]
+    return [given[axis] if given else 1 for axis in f.spatial_axes()]
 
 
 def _missing(f: Formula) -> list[int] | None:
@@ -46,7 +41,7 @@ def _missing(f: Formula) -> list[int] | None:
         return None
     kernel, given, result = shapes
     missing = []
-    for place, axis in enumerate(_axes(f)):
+    for place, axis in enumerate(f.spatial_axes()):
         size, old, new = kernel[place], given[axis], result[axis]
         if min(size, old, new) < 0:
             return None
@@ -57,7 +52,7 @@ def _missing(f: Formula) -> list[int] | None:
 
 def _padded(f: Formula, kernel: str, x: str, missing: list[int]) -> str:
     """What the windows cover beyond the result is cut off on both sides, the odd pixel behind."""
-    axes = _axes(f)
+    axes = f.spatial_axes()
     rank, last = len(axes), axes[-1] < len(axes) + 1
     if last:
         x = f.Transpose(x, perm=[0, rank + 1, *axes])
