@@ -45,6 +45,7 @@ def check_layers(
     arrays: Arrays,
     stored: Format = FLOAT32,
     *,
+    rows: Arrays | None = None,
     complete: bool = True,
 ) -> list[LayerCheck]:
     """What a file made of each layer; the model runs three times.
@@ -54,12 +55,14 @@ def check_layers(
         file: The ONNX file.
         arrays: One batch.
         stored: The numbers of the file.
+        rows: The batch, and more rows behind it, which the model takes at once and the file does
+            not.
         complete: Go on behind the first piece that is wrong, with its values put right.
 
     Returns:
         One entry per layer, in the order of the graph.
     """
-    expected = expected_values(program, arrays, stored)
+    expected = expected_values(program, arrays, stored, rows)
     search = _Search(program.graph, expected, InnerValues(file, program, arrays))
     while search.repair() and complete:
         continue
@@ -258,6 +261,8 @@ class _Search:
     def _arrays(self, name: str, expected: Expected, held: _Held | None) -> list[np.ndarray]:
         """What would stand in the place of a value, were it this layer's output, and is not."""
         now = self.inner.values[name]
+        if now.dtype.kind not in "fiub":
+            return []
         near = 0.0 if held is None or held.strain > FIRM else expected.allowed.max()
         found = [now]
         with np.errstate(over="ignore", invalid="ignore"):  # float16 overflows

@@ -20,7 +20,7 @@ from .parity import Judge
 from .program import KerasProgram, Program
 from .report import Report
 from .runtime import RefusedError
-from .samples import Rows, data_rows, load_data, random_rows, zero_rows
+from .samples import Rows, data_rows, edge_rows, load_data, random_rows, zero_rows
 
 Data = Mapping[str, Any] | str | os.PathLike[str]
 
@@ -38,8 +38,9 @@ def add_truth(judge: Judge, own: Sequence[Rows], clock: Clock, *, random: bool =
     with clock.stage("reference", "running the model in float32 and float64"):
         if random:
             _add_random(judge, optional=bool(own))
+            _add_edges(judge)
         try:
-            judge.add(own, "data")
+            judge.add(own)
         except Exception as error:
             raise OptionError(f"The model cannot be run on the data: {reason(error)}") from error
 
@@ -49,7 +50,7 @@ def _add_random(judge: Judge, optional: bool) -> None:
     program = judge.program
     for rows in (random_rows, zero_rows):
         try:
-            judge.add(rows(program), "random")
+            judge.add(rows(program))
             return
         # Keras raises whatever the model's own code does on data it cannot take.
         except Exception as error:  # noqa: BLE001
@@ -60,6 +61,17 @@ def _add_random(judge: Judge, optional: bool) -> None:
             f"Model `{program.name}` cannot be run on random data, nor on zeros: "
             f"{reason(failure)}. Give it arrays that it can take with `data`."
         ) from failure
+
+
+def _add_edges(judge: Judge) -> None:
+    """What random rows leave out, if the model takes it; in float32, since shorter numbers are
+    coarse where they are large."""
+    if judge.stored is FLOAT32:
+        try:
+            judge.add(edge_rows(judge.program))
+        # Keras raises whatever the model's own code does on data it cannot take.
+        except Exception as error:  # noqa: BLE001
+            judge.edge_failure = reason(error)
 
 
 def compare(report: Report, judge: Judge, file: Path, clock: Clock) -> None:
@@ -76,6 +88,11 @@ def compare(report: Report, judge: Judge, file: Path, clock: Clock) -> None:
             raise _not_runnable(error, judge.program) from error
     report.latency, report.tolerance = list(judge.latency), judge.tolerance
     report.float64_failure = judge.float64_failure
+    if judge.edge_failure is not None:
+        report.notes.append(
+            "random data was not joined by zeros, large numbers and ties, on which Keras stops: "
+            + judge.edge_failure
+        )
 
 
 def look_at_layers(
@@ -86,8 +103,11 @@ def look_at_layers(
     if not (wrong or complete) or not isinstance(judge.program, KerasProgram):
         return
     with clock.stage("layers", "comparing layer by layer"):
-        arrays = judge.telling(report.checks).inputs
-        found = check_layers(judge.program, file, arrays, judge.stored, complete=complete)
+        truth = judge.telling(report.checks)
+        rows = judge.rows_like(truth)
+        found = check_layers(
+            judge.program, file, truth.inputs, judge.stored, rows=rows, complete=complete
+        )
     report.layer = first_wrong(found) if wrong else None
     report.layers = found if complete else []
 

@@ -21,6 +21,12 @@ noise, or in terms of the largest e,
 A comparison that could not have failed is none: where the tolerance exceeds a quarter of the
 output, or no number is finite, the file does not pass unless the user gives a tolerance.
 
+Edges, i.e. rows that random data leaves out (`ranges.py`), are there for gross errors: what is
+wrong at zero, in ties or far from the mean, and branches that are not taken elsewhere. They are
+judged row by row, by the noise of the noisiest channel, and coarsely where the user gives a
+tolerance; where Keras' float32 run says something else than float64 (an overflow, another side of
+a step), no verdict is asked of them.
+
 Where a model cannot be run in float64 (a custom layer that insists on float32), y is Keras'
 float32 run and reach is taken as 2⁻²⁰ max|y|; the report says so.
 """
@@ -53,7 +59,7 @@ from .latency import Latency, measure
 from .ports import Port
 from .program import Arrays, Program
 from .runtime import LoadedFile
-from .samples import Rows
+from .samples import EDGES, RANDOM, Rows
 from .truth import MANY, Truth, Witness
 
 COARSEST = 0.25
@@ -111,7 +117,7 @@ class Check:
 
     Attributes:
         output: Name of the output.
-        data: `"random"`, or `"data"` for the user's own.
+        data: `"random"`, `"edges"`, or `"data"` for the user's own.
         batch: Number of rows.
         optimized: Whether onnxruntime's optimizations were on.
         max_error: Largest |y_onnx − y|; infinite where shapes, dtypes or NaNs differ.
@@ -143,11 +149,17 @@ class Check:
         return self.conclusive and self.error <= self.tolerance and self.error < math.inf
 
     def judged(self, tolerance: Tolerance | None) -> Check:
-        """The same result under a given tolerance, or under the derived one."""
+        """The same result under a given tolerance, or under the derived one.
+
+        Edges lie where nobody's data need lie, and are not what a user's tolerance is about: with
+        one, they tell no more than what is wrong by a quarter of the output.
+        """
         derived = self.derived or Derived(self.error, self.tolerance, self.conclusive)
         if tolerance is None:
             return replace(self, **vars(derived), derived=None)
         allowed = tolerance.atol + tolerance.rtol * self.magnitude
+        if self.data == EDGES:
+            allowed = max(allowed, derived.tolerance, COARSEST * self.magnitude)
         return replace(
             self, error=self.max_error, tolerance=allowed, conclusive=True, derived=derived
         )
@@ -164,6 +176,7 @@ class Judge:
     Attributes:
         truths: Of every batch so far.
         latency: Of the file that was compared last, one per batch size.
+        edge_failure: Why the model could not be run on edges, or None.
     """
 
     def __init__(
@@ -176,6 +189,7 @@ class Judge:
         self.tolerance = tolerance
         self.truths: list[Truth] = []
         self.latency: list[Latency] = []
+        self.edge_failure: str | None = None
         self.stored = stored
         self._witness = Witness(program, stored)
 
@@ -184,10 +198,10 @@ class Judge:
         """Why there is no float64 run, or None."""
         return self._witness.float64_failure
 
-    def add(self, rows: Sequence[Rows], data: str) -> None:
+    def add(self, rows: Sequence[Rows]) -> None:
         """Run the model on batches of these rows."""
         for each in rows:
-            self.truths += self._witness.of(each, data)
+            self.truths += self._witness.of(each)
 
     def compare(self, file: Path | bytes, progress: Callable[[str], None]) -> list[Check]:
         """Run the file on every batch, with onnxruntime's optimizations off and on.
@@ -239,6 +253,18 @@ class Judge:
         ]
         return max(failed or self.truths, key=lambda truth: (truth.different_rows, -truth.batch))
 
+    def rows_like(self, truth: Truth) -> Arrays:
+        """The rows of a batch, and behind them those of others, where the batch is fixed.
+
+        One batch may be too few rows to see the noise.
+        """
+        alike = [one for one in self.truths if one.data == truth.data and one is not truth]
+        other_sizes = any(one.batch != truth.batch for one in alike)
+        if not self.program.any_batch or other_sizes or truth.different_rows >= MANY:
+            return truth.inputs
+        batches = [truth, *alike[: MANY // truth.batch]]
+        return list(map(np.concatenate, zip(*(one.inputs for one in batches), strict=True)))
+
     def _time(self, loaded: LoadedFile, truth: Truth, first: float) -> None:
         """Measure a batch size that is new."""
         if truth.batch not in {latency.batch for latency in self.latency}:
@@ -252,7 +278,11 @@ class Judge:
         error = channel_errors(result, native, exact)
         magnitude = channel_maxima(native, exact)
         gaps = element_errors(result, native, exact)
-        allowed = SAFETY * self.noise(truth.data, index)
+        if truth.data == EDGES:
+            gaps, allowed = self._edges(truth, index, gaps)
+            error = channel_tops(gaps)
+        else:
+            allowed = SAFETY * self.noise(truth.data, index)
         if truth.means:
             by_mean = allowed_by_mean(native, exact, truth.reach[index], gaps)
             allowed = np.minimum(allowed, by_mean)
@@ -268,9 +298,28 @@ class Judge:
             tolerance=float(limits[worst]),
             keras_error=float(channel_errors(native, native, exact).max()),
             magnitude=float(magnitude.max()),
-            conclusive=_could_fail(native, self.magnitude(truth.data, index), limits),
+            conclusive=truth.data == EDGES
+            or _could_fail(native, self.magnitude(truth.data, index), limits),
             histogram=histogram(gaps, allowed),
         )
+
+    def _edges(self, truth: Truth, index: int, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Errors with the rows as columns, and what is allowed of each; no errors where a row says
+        nothing."""
+        native, exact, reach = (
+            per_row(each[index]) for each in (truth.native, truth.exact, truth.reach)
+        )
+        noise = np.zeros(1)
+        if not native.shape == exact.shape == reach.shape:
+            unsure = np.ones(native.shape, bool)
+        elif is_float(native):
+            noise = channel_noise(native, exact, reach)
+            unsure = np.isfinite(native) != np.isfinite(exact)
+        else:
+            unsure = (native != exact) | (reach > 0)
+        usual = float(self.noise(RANDOM, index).max())
+        errors = np.where(unsure.any(axis=0), 0.0, per_row(gaps))
+        return errors, SAFETY * np.maximum(noise, usual)
 
     def noise(self, data: str, index: int) -> np.ndarray:
         """Noise of an output per channel, over all rows of one kind of data."""
@@ -305,6 +354,11 @@ def allowed_by_mean(
     means = channel_means(errors)
     peaks = np.divide(channel_tops(errors), means, out=np.ones(means.shape), where=means > 0)
     return SAFETY_OF_MEAN * channel_spread(native, exact, reach) * peaks
+
+
+def per_row(array: np.ndarray) -> np.ndarray:
+    """The rows of a batch as columns, so that each is a channel."""
+    return array.reshape(len(array), -1).T if array.ndim else array.reshape(1, 1)
 
 
 def _could_fail(native: np.ndarray, magnitude: float, limits: np.ndarray) -> bool:

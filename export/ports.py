@@ -43,6 +43,11 @@ class Port:
         ]
 
 
+def is_any_batch(ports: Iterable[Port]) -> bool:
+    """Whether no input fixes the size of a batch."""
+    return not any(port.shape and port.shape[0] is not None for port in ports)
+
+
 def unique(names: Iterable[str]) -> list[str]:
     """The same names, later repetitions numbered: a, b, a → a, b, a_1."""
     taken: set[str] = set()

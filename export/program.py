@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import keras
@@ -20,8 +19,9 @@ from .errors import ConversionError, SourceError
 from .formats import FLOAT32, Format
 from .graph import Node, flatten_layers
 from .inference import float64
-from .ports import Port
+from .ports import Port, is_any_batch
 from .precision import float64_run, in_float32, is_narrow, widen
+from .ranges import Range, range_of
 from .rounding import distance, move_input, move_results
 from .trace import closed_inputs, open_function, trace, without_bfloat16
 
@@ -30,21 +30,14 @@ FREE_EXTENT = 32
 """What a free axis is taken to have where an amount of work is estimated."""
 
 
-@dataclass(frozen=True)
-class Range:
-    """What is known of an input's data: its mean and spread, or the number of indices."""
-
-    mean: np.ndarray | float = 0.0
-    std: np.ndarray | float = 1.0
-    indices: int | None = None
-
-
 class Program(Protocol):
     """A model as the export sees it."""
 
     name: str
     inputs: list[Port]
     outputs: list[Port]
+    any_batch: bool
+    """Whether the model itself takes batches of any size."""
 
     def run(self, arrays: Arrays) -> Arrays:
         """Outputs as the user sees them, in the model's own precision."""
@@ -82,6 +75,7 @@ class KerasProgram:
         self.name = model.name
         self.inputs = self.graph.input_ports
         self.outputs = self.graph.output_ports
+        self.any_batch = is_any_batch(self.inputs)
         self._check_inputs()
         self._check_weights()
         self._check_states()
@@ -120,8 +114,7 @@ class KerasProgram:
 
     def _still(self, arrays: Arrays, exact: Arrays) -> Arrays:
         """What the graph computes: `exact`, if that is so of the first row."""
-        batched = all(port.shape and port.shape[0] is None for port in self.inputs)
-        if batched:
+        if self.any_batch and all(port.shape for port in self.inputs):
             first = [np.asarray(y) for y in self.graph(*(array[:1] for array in arrays))]
             if all(map(_begins, exact, first)):
                 return exact
@@ -138,21 +131,13 @@ class KerasProgram:
         return max(self.parameters(), sum(_size(value.shape[1:]) for value in values))
 
     def ranges(self) -> dict[str, Range]:
-        """Statistics of a Normalization, or the smallest vocabulary, behind an input."""
-        vocabularies = [
-            layer.input_dim
-            for layer in flatten_layers(self.model)
-            if isinstance(layer, keras.layers.Embedding)
-        ]
-        found = {}
-        for port, value in zip(self.inputs, self.graph.inputs, strict=True):
-            readers = [_range_of(node.operation) for node in self.graph.consumers(value)]
-            known = [reader for reader in readers if reader is not None]
-            if known:
-                found[port.name] = min(known, key=lambda entry: entry.indices or 0)
-            elif "int" in port.dtype and vocabularies:
-                found[port.name] = Range(indices=min(vocabularies))
-        return found
+        """What the layers that read an input know of it."""
+        layers = flatten_layers(self.model)
+        return {
+            port.name: range_of(port, [node.operation for node in readers], layers)
+            for port, value in zip(self.inputs, self.graph.inputs, strict=True)
+            for readers in [self.graph.consumers(value)]
+        }
 
     def _packed(self, arrays: Arrays) -> Any:
         tensors = [tf.convert_to_tensor(array) for array in arrays]
@@ -226,14 +211,3 @@ def _begins(whole: np.ndarray, first: np.ndarray) -> bool:
 def _size(shape: Sequence[int | None]) -> int:
     """Elements of a shape, whose free axes count as some images' or texts' would."""
     return math.prod(FREE_EXTENT if extent is None else extent for extent in shape)
-
-
-def _range_of(layer: Any) -> Range | None:
-    if isinstance(layer, keras.layers.Embedding):
-        return Range(indices=layer.input_dim)
-    if isinstance(layer, keras.layers.Normalization) and not layer.invert:
-        mean = np.asarray(keras.ops.convert_to_numpy(layer.mean), np.float64)
-        variance = np.asarray(keras.ops.convert_to_numpy(layer.variance), np.float64)
-        # The leading axis is the batch's.
-        return Range(mean[0], np.sqrt(variance[0]))
-    return None

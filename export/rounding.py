@@ -4,7 +4,7 @@ Weights and the results of layers are moved at random as the file's format round
 in float32 by half an ulp, x (1 + δ), |δ| ≤ 2⁻²⁴; inputs are not, since Keras and ONNX are given
 the same. The smooth activations are computed by approximations that are exact in relation to their
 range and not to each value: a sigmoid of 1e-6 may be off by 2⁻²⁴. Their results are moved by a
-share of 2⁻²⁴ max(1, max|x|) besides.
+share of 2⁻²⁴ max(1, max|x|) besides, the maximum over one row.
 """
 
 from __future__ import annotations
@@ -45,10 +45,12 @@ def move_input(array: np.ndarray, rng: np.random.Generator, stored: Format) -> n
 
 
 def distance(moved: Any, still: Any) -> np.ndarray:
-    """|moved − still|; zero for what is not a float, or not finite in both."""
+    """|moved − still|; zero where one is not finite, and one where what is no float differs."""
     one, other = np.asarray(moved), np.asarray(still)
-    if one.dtype.kind != "f" or one.shape != other.shape:
+    if one.shape != other.shape:
         return np.zeros(other.shape)
+    if one.dtype.kind != "f":
+        return np.asarray(one != other, np.float64)
     with np.errstate(invalid="ignore"):
         return np.nan_to_num(np.abs(one - other), nan=0.0, posinf=0.0)
 
@@ -82,10 +84,18 @@ def _moved(tensor: Any, smooth: bool, rng: np.random.Generator, stored: Format) 
     values = np.asarray(tensor)
     noise = stored.results.noise(values, rng)
     if smooth:
-        top = np.max(np.abs(values), initial=1.0, where=np.isfinite(values))
-        noise = noise + stored.results.unit * top * rng.uniform(-1, 1, values.shape)
+        noise = noise + stored.results.unit * _tops(values) * rng.uniform(-1, 1, values.shape)
     moved = tensor + noise
     mask = getattr(tensor, "_keras_mask", None)
     if mask is not None:
         moved._keras_mask = mask  # where Keras' layers look for it
     return moved
+
+
+def _tops(values: np.ndarray) -> np.ndarray:
+    """The largest number of each row, at least 1."""
+    axes = tuple(range(1, values.ndim))
+    tops: np.ndarray = np.max(
+        np.abs(values), axis=axes, initial=1.0, where=np.isfinite(values), keepdims=True
+    )
+    return tops

@@ -36,6 +36,10 @@ class LoadedFile:
             noted = self._session.get_modelmeta().custom_metadata_map
             inputs = [end.name for end in self._session.get_inputs()]
             outputs = [end.name for end in self._session.get_outputs()]
+            self._declared = {
+                end.name: tuple(end.shape)
+                for end in (*self._session.get_inputs(), *self._session.get_outputs())
+            }
         self._program = program
         self._ends = Ends.of(noted)
         self._inputs, self._outputs = self._ends.names(
@@ -55,7 +59,26 @@ class LoadedFile:
         for name, result in zip(self._outputs, results, strict=True):
             if not isinstance(result, np.ndarray):
                 raise RefusedError(f"output `{name}` is no tensor but a {type(result).__name__}")
+        self._check_shapes({**given, **dict(zip(self._outputs, results, strict=True))})
         return results
+
+    def _check_shapes(self, arrays: dict[str, np.ndarray]) -> None:
+        """onnxruntime gives results of other shapes than the file declares without an error."""
+        extents: dict[str, int] = {}
+        for name, array in arrays.items():
+            declared = self._declared[name]
+            # Without a rank onnxruntime says the same as of a number.
+            pairs = zip(declared, array.shape, strict=False)
+            wrong = len(declared) not in {0, array.ndim} or any(
+                have != (extents.setdefault(want, have) if isinstance(want, str) else want)
+                for want, have in pairs
+                if want
+            )
+            if wrong:
+                raise RefusedError(
+                    f"`{name}` is declared as {list(declared)} and has the shape {array.shape}"
+                    + "".join(f", {symbol}={extent}" for symbol, extent in extents.items())
+                )
 
 
 def open_session(file: Path | bytes, optimized: bool) -> Any:

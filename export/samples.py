@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,41 +13,55 @@ import numpy as np
 
 from .errors import OptionError, reason
 from .ports import Port
-from .program import Arrays, Program, Range
+from .program import Arrays, Program
+from .ranges import EDGE_ROWS, Range, draw, edges
 
 BATCH_SIZES = (1, 3, 32)
+RANDOM, EDGES, DATA = "random", "edges", "data"
+"""Kinds of data: drawn at random, what that leaves out, and the user's own."""
 FEW_ROWS = 3
 """Different rows for a model of much work; larger batches repeat them."""
+SOME_ROWS = 16
+"""Different rows for a model whose batch is fixed, so that they are run one batch at a time."""
 MUCH_WORK = 2_000_000
 FREE_AXIS, FREE_SPATIAL_AXIS = 7, 32
 ROWS_PER_RUN = 32
 
 
 @dataclass(frozen=True)
+class Batch:
+    """What stands in each place of a batch.
+
+    Attributes:
+        data: The kind of data.
+        places: Numbers of rows.
+    """
+
+    data: str
+    places: np.ndarray
+
+
+@dataclass(frozen=True)
 class Rows:
-    """Different rows, and the sizes of the batches to be made of them.
+    """Different rows, and the batches to be made of them.
 
     Attributes:
         arrays: One per input.
-        sizes: A batch larger than the rows repeats them in turn.
+        batches: Of these rows.
         free: Per input, whether its first axis is the batch's.
     """
 
     arrays: Arrays
-    sizes: tuple[int, ...]
+    batches: tuple[Batch, ...]
     free: tuple[bool, ...]
 
     @property
     def count(self) -> int:
         return next((len(x) for x, free in zip(self.arrays, self.free, strict=True) if free), 1)
 
-    def batch(self, size: int) -> Arrays:
+    def batch(self, batch: Batch) -> Arrays:
         pairs = zip(self.arrays, self.free, strict=True)
-        return [array[self.places(size)] if free else array for array, free in pairs]
-
-    def places(self, size: int) -> np.ndarray:
-        """Which row stands in each place of a batch."""
-        return np.arange(size) % self.count
+        return [array[batch.places] if free else array for array, free in pairs]
 
 
 def zero_rows(program: Program) -> list[Rows]:
@@ -58,49 +73,71 @@ def zero_rows(program: Program) -> list[Rows]:
 
 
 def random_rows(program: Program, seed: int = 0) -> list[Rows]:
-    """Rows for batches of BATCH_SIZES, or of the size that the model fixes.
-
-    Floats are normal, around the statistics of a Normalization layer where there is one;
-    integers lie within the vocabulary of the Embedding that reads them, else in 0..9.
-    """
+    """Rows for batches of BATCH_SIZES, or of the size that is fixed."""
     rng = np.random.default_rng(seed)
-    ranges = program.ranges()
-    fixed = sorted({port.shape[0] for port in program.inputs if port.shape and port.shape[0]})
-    most = FEW_ROWS if program.work() > MUCH_WORK else max(BATCH_SIZES)
-    free = tuple(_is_free(port) for port in program.inputs)
-    return [
-        Rows(
-            [_random(port, count, ranges.get(port.name, Range()), rng) for port in program.inputs],
-            sizes,
-            free,
-        )
-        for count, sizes in ([(n, (n,)) for n in fixed] if fixed else [(most, BATCH_SIZES)])
+    different = FEW_ROWS if program.work() > MUCH_WORK else max(BATCH_SIZES)
+    size = _fixed_size(program)
+    if size is None:
+        batches = [Batch(RANDOM, np.arange(size) % different) for size in BATCH_SIZES]
+        return [_rows(program, different, batches, rng)]
+    if program.any_batch:
+        batches = _cut(RANDOM, different, size)
+        return [_rows(program, len(batches) * size, batches, rng)]
+    # One batch at a time, as often as it takes to see some rows.
+    times = math.ceil(min(different, SOME_ROWS) / size)
+    return [_rows(program, size, _cut(RANDOM, size, size), rng) for _ in range(times)]
+
+
+def edge_rows(program: Program, seed: int = 0) -> list[Rows]:
+    """Rows that random data leaves out (`ranges.edges`), in batches of their own.
+
+    None for a model of much work whose inputs are all floats, nor where the model fixes the batch.
+    """
+    floats = all("float" in port.dtype for port in program.inputs)
+    if (floats and program.work() > MUCH_WORK) or not program.any_batch:
+        return []
+    rng, known, count = np.random.default_rng(seed), program.ranges(), EDGE_ROWS
+    arrays = []
+    for port in program.inputs:
+        own = known.get(port.name, Range())
+        rows = edges(port, _concrete(port, count, True)[1:], own, rng)
+        arrays.append(rows if port.shape else rows[-1])
+    batches = _cut(EDGES, count, _fixed_size(program) or count)
+    return [Rows(arrays, tuple(batches), tuple(bool(port.shape) for port in program.inputs))]
+
+
+def _fixed_size(program: Program) -> int | None:
+    return next((port.shape[0] for port in program.inputs if port.shape and port.shape[0]), None)
+
+
+def _cut(data: str, count: int, size: int) -> list[Batch]:
+    """Batches of one size of so many rows; edges are repeated to fill the last one."""
+    places = np.arange(math.ceil(count / size) * size).reshape(-1, size)
+    return [Batch(data, each % count if data == EDGES else each) for each in places]
+
+
+def _rows(program: Program, count: int, batches: Sequence[Batch], rng: np.random.Generator) -> Rows:
+    known, any_batch = program.ranges(), program.any_batch
+    arrays = [
+        draw(port, _concrete(port, count, any_batch), known.get(port.name, Range()), rng)
+        for port in program.inputs
     ]
+    free = tuple(_is_free(port, any_batch) for port in program.inputs)
+    return Rows(arrays, tuple(batches), free)
 
 
 def _zeros(array: np.ndarray) -> np.ndarray:
     return np.full(array.shape, "" if array.dtype == object else 0, array.dtype)
 
 
-def _is_free(port: Port) -> bool:
-    return bool(port.shape) and port.shape[0] is None
+def _is_free(port: Port, any_batch: bool) -> bool:
+    return bool(port.shape) and (any_batch or port.shape[0] is None)
 
 
-def _random(port: Port, batch: int, known: Range, rng: np.random.Generator) -> np.ndarray:
-    shape = _concrete(port, batch)
-    if port.dtype == "bool":
-        return rng.integers(0, 2, shape).astype(bool)
-    if port.dtype == "string":
-        return rng.choice(np.array(["a", "b", "c"], object), shape)
-    if "int" in port.dtype or known.indices is not None:
-        return rng.integers(0, known.indices or 10, shape).astype(port.dtype)
-    return (known.mean + known.std * rng.standard_normal(shape)).astype(port.dtype)
-
-
-def _concrete(port: Port, batch: int) -> tuple[int, ...]:
-    free = FREE_SPATIAL_AXIS if len(port.shape) >= 4 else FREE_AXIS
+def _concrete(port: Port, count: int, any_batch: bool) -> tuple[int, ...]:
+    spatial = FREE_SPATIAL_AXIS if len(port.shape) >= 4 else FREE_AXIS
     return tuple(
-        size if size is not None else batch if axis == 0 else free
+        count if axis == 0 and (any_batch or size is None) else spatial if size is None else size
         for axis, size in enumerate(port.shape)
     )
 
@@ -151,7 +188,7 @@ def data_rows(data: Mapping[str, Any], inputs: Sequence[Port]) -> list[Rows]:
         raise OptionError(f"The model takes batches of {fixed} rows. Received: {count} rows.")
     chunks = [[array[start : start + step] for array in arrays] for start in range(0, count, step)]
     free = (True,) * len(arrays)
-    return [Rows(chunk, (len(chunk[0]),), free) for chunk in chunks]
+    return [Rows(chunk, (Batch(DATA, np.arange(len(chunk[0]))),), free) for chunk in chunks]
 
 
 def _matched(data: Mapping[str, Any], inputs: Sequence[Port]) -> Sequence[Port]:

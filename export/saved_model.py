@@ -19,8 +19,9 @@ from tensorflow.python.framework.convert_to_constants import (
 
 from .errors import SourceError
 from .formats import FLOAT32, Format
-from .ports import Port
-from .program import Arrays, Range
+from .ports import Port, is_any_batch
+from .program import Arrays
+from .ranges import Range
 from .rounding import distance, move_input
 
 SIGNATURE = "serving_default"
@@ -44,6 +45,7 @@ class SavedModelProgram:
         self.inputs = [_port(name, specs[name]) for name in sorted(specs)]
         if not self.inputs:
             raise SourceError(f"The signature `{SIGNATURE}` of {path} has no inputs.")
+        self.any_batch = is_any_batch(self.inputs)
         results = self._signature.structured_outputs
         self.outputs = [_port(name, results[name]) for name in sorted(results)]
         self._frozen = convert_variables_to_constants_v2(self._signature)

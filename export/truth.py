@@ -2,7 +2,7 @@
 
 Most models treat each row by itself. Then a float64 run of the different rows gives the truth of
 every batch that is made of them. Whether a model is like that is seen in its own runs: those of
-the smaller batches must agree with the same rows of the largest. Where they do not, every batch
+the first few rows must agree with the same rows of all. Where they do not, every batch
 is run in float64 by itself.
 """
 
@@ -18,7 +18,7 @@ from .errors import reason
 from .formats import FLOAT32, SAFETY, Format
 from .program import Arrays, Program
 from .rounding import mean_reach, unknown_reach
-from .samples import Rows
+from .samples import EDGES, FEW_ROWS, Batch, Rows
 
 RUNS, LITTLE_WORK = 3, 200_000
 """Runs to find the reach, for models that compute at most so many numbers for one row."""
@@ -32,7 +32,7 @@ class Truth:
 
     Attributes:
         inputs: The batch.
-        data: `"random"` or `"data"`.
+        data: What kind of data it is: see `samples.py`.
         native: Keras' own outputs.
         exact: The float64 outputs; the same as `native` where there is no float64 run.
         reach: How far rounding moves each number of the outputs.
@@ -82,56 +82,55 @@ class Witness:
         self.float64_failure: str | None = None
         self._rng = np.random.default_rng(1)
 
-    def of(self, rows: Rows, data: str) -> list[Truth]:
-        """The truth of every batch of the rows, in the order of their sizes."""
-        whole = self._run(rows.arrays, data)
-        parts = [self._part(whole, rows, size) for size in rows.sizes]
+    def of(self, rows: Rows) -> list[Truth]:
+        """The truth of every batch of the rows."""
+        whole = self._run(rows.arrays, rows.batches[0].data)
+        parts = [self._part(whole, rows, batch) for batch in rows.batches]
         found = [part for part in parts if part is not None]
         if len(found) == len(parts):
             return found
-        return [self._run(rows.batch(size), data) for size in rows.sizes]
+        return [self._run(rows.batch(batch), batch.data) for batch in rows.batches]
 
     def _run(self, inputs: Arrays, data: str) -> Truth:
         native = self.program.run(inputs)
-        exact, reach = self._wide(inputs, native)
-        return Truth(inputs, data, native, exact, reach, self._runs > 1)
+        exact, reach = self._wide(inputs, native, self._runs(data))
+        return Truth(inputs, data, native, exact, reach, self._runs(data) > 1)
 
-    def _part(self, whole: Truth, rows: Rows, size: int) -> Truth | None:
+    def _part(self, whole: Truth, rows: Rows, batch: Batch) -> Truth | None:
         """The truth of one batch, taken from that of all rows; None if it cannot be."""
-        if size == rows.count:
+        if np.array_equal(batch.places, np.arange(rows.count)):
             return whole
         outputs = (*whole.native, *whole.exact, *whole.reach)
         if any(y.ndim == 0 or len(y) != rows.count for y in outputs):
             return None
-        places = rows.places(size)
+        places = batch.places
         native, exact, reach = (
             [y[places] for y in arrays] for arrays in (whole.native, whole.exact, whole.reach)
         )
-        part = Truth(rows.batch(size), whole.data, native, exact, reach, whole.sure)
-        if size > rows.count:
+        part = Truth(rows.batch(batch), batch.data, native, exact, reach, whole.sure)
+        if places[0] > 0 or len(places) > FEW_ROWS:
             return part
         own = self.program.run(part.inputs)
         return replace(part, native=own) if _agree(own, part) else None
 
-    def _wide(self, inputs: Arrays, native: Arrays) -> tuple[Arrays, Arrays]:
+    def _wide(self, inputs: Arrays, native: Arrays, runs: int) -> tuple[Arrays, Arrays]:
         if self.float64_failure is None:
             try:
                 exact = self.program.run_float64(inputs)
-                return exact, self._reach(inputs, exact)
+                return exact, self._reach(inputs, exact, runs)
             # A custom layer may refuse float64 in any way it likes.
             except Exception as error:  # noqa: BLE001
                 self.float64_failure = reason(error)
         return native, [unknown_reach(y, self.stored) for y in native]
 
-    def _reach(self, inputs: Arrays, exact: Arrays) -> Arrays:
+    def _reach(self, inputs: Arrays, exact: Arrays, runs: int) -> Arrays:
         reaches = self.program.reaches(inputs, exact, self._rng, self.stored)
-        reach = mean_reach(list(islice(reaches, self._runs)))
+        reach = mean_reach(list(islice(reaches, runs)))
         return [self.stored.reach_factor * each for each in reach]
 
-    @property
-    def _runs(self) -> int:
+    def _runs(self, data: str) -> int:
         little = self.float64_failure is None and self.program.work() <= LITTLE_WORK
-        return RUNS if little and self.stored is FLOAT32 else 1
+        return RUNS if little and self.stored is FLOAT32 and data != EDGES else 1
 
 
 def _agree(results: Arrays, truth: Truth) -> bool:

@@ -142,7 +142,7 @@ def _one_number(weight: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _judged(model: keras.Model, path: Path) -> tuple[Judge, list[Check]]:
     program = KerasProgram(model)
     judge = Judge(program)
-    judge.add(random_rows(program), "random")
+    judge.add(random_rows(program))
     return judge, judge.compare(path, lambda message: None)
 
 

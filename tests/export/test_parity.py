@@ -24,7 +24,7 @@ def exact_file(model, tmp_path):
 def judged(model, file, tolerance=None):
     program = KerasProgram(model)
     judge = Judge(program, tolerance)
-    judge.add(random_rows(program), "random")
+    judge.add(random_rows(program))
     return judge.compare(file, lambda message: None)
 
 
@@ -128,7 +128,7 @@ def test_an_error_in_all_numbers_of_a_channel_is_found_below_sixteen_times_the_n
     model = stack(shape=(40,))
     file = exact_file(model, tmp_path)
     judge = Judge(KerasProgram(model))
-    judge.add(random_rows(judge.program), "random")
+    judge.add(random_rows(judge.program))
     assert all(check.passed for check in judge.compare(file, lambda message: None))
     noise = judge.noise("random", 0)
     bias = np.array(model.get_layer("head").bias.value)
@@ -147,12 +147,13 @@ def test_the_batch_that_tells_most(tmp_path):
     file = exact_file(model, tmp_path)
     model.get_layer("head").bias.assign([0.0, 1.0, 0.0])
     judge = Judge(KerasProgram(model))
-    judge.add(random_rows(judge.program), "random")
+    judge.add(random_rows(judge.program))
     checks = judge.compare(file, lambda message: None)
     assert judge.telling(checks).batch == 32
     rows = random_rows(judge.program)[0]
     few = Judge(judge.program)
-    few.add([replace(rows, arrays=[array[:3] for array in rows.arrays])], "random")
+    batches = tuple(replace(batch, places=batch.places % 3) for batch in rows.batches)
+    few.add([replace(rows, arrays=[array[:3] for array in rows.arrays], batches=batches)])
     assert [truth.different_rows for truth in few.truths] == [1, 3, 3]
     assert few.telling(few.compare(file, lambda message: None)).batch == 3
 

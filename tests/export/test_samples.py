@@ -1,14 +1,17 @@
 """Random batches that suit the model, and the checks on the user's own arrays."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from kerasdl import export
 from kerasdl.export import OptionError
 from kerasdl.export.ports import Port
 from kerasdl.export.program import KerasProgram
-from kerasdl.export.samples import data_rows, load_data, random_rows, zero_rows
+from kerasdl.export.samples import data_rows, edge_rows, load_data, random_rows, zero_rows
 
 X = Port("x", (None, 4), "float32")
 Y = Port("y", (None,), "int32")
@@ -17,8 +20,8 @@ Y = Port("y", (None,), "int32")
 def test_batches_of_three_sizes_the_same_every_time():
     program = KerasProgram(keras.Sequential([keras.Input((4,)), layers.Dense(2)]))
     (rows,) = random_rows(program)
-    assert rows.sizes == (1, 3, 32)
-    batches = [rows.batch(size)[0] for size in rows.sizes]
+    assert {batch.data for batch in rows.batches} == {"random"}
+    batches = [rows.batch(batch)[0] for batch in rows.batches]
     assert [batch.shape for batch in batches] == [(1, 4), (3, 4), (32, 4)]
     assert len(np.unique(batches[-1], axis=0)) == 32
     np.testing.assert_array_equal(rows.arrays[0], random_rows(program)[0].arrays[0])
@@ -29,7 +32,8 @@ def test_much_work_has_few_rows_that_repeat():
     program = KerasProgram(keras.Sequential([keras.Input((128, 128, 1)), *stack]))
     (rows,) = random_rows(program)
     assert rows.count == 3
-    large = rows.batch(32)[0]
+    large = rows.batch(rows.batches[-1])[0]
+    assert len(large) == 32
     np.testing.assert_array_equal(large[:3], rows.arrays[0])
     np.testing.assert_array_equal(large[30:], rows.arrays[0][:2])
 
@@ -37,9 +41,29 @@ def test_much_work_has_few_rows_that_repeat():
 def test_a_batch_that_the_model_fixes():
     inputs = [keras.Input((4,), batch_size=5, name="a"), keras.Input((4,), name="b")]
     program = KerasProgram(keras.Model(inputs, inputs[0] * 2))
+    assert not program.any_batch
+    first, *others = random_rows(program)
+    assert len(others) == 3
+    for rows in (first, *others):
+        (batch,) = rows.batches
+        assert [x.shape for x in rows.batch(batch)] == [(5, 4), (5, 4)]
+    assert not np.array_equal(first.arrays[0], others[0].arrays[0])
+    assert edge_rows(program) == []
+
+
+@pytest.mark.parametrize(("size", "count"), [(1, 32), (5, 7), (40, 1)])
+def test_a_batch_that_is_fixed_for_the_file_alone(size, count):
+    """One row is a thin proof: all rows are run at once, and compared in batches of that size."""
+    program = KerasProgram(keras.Sequential([keras.Input((4,)), layers.Dense(2)]))
+    program.inputs = [replace(program.inputs[0], shape=(size, 4), symbols=("", ""))]
     (rows,) = random_rows(program)
-    assert rows.sizes == (5,)
-    assert [x.shape for x in rows.batch(5)] == [(5, 4), (5, 4)]
+    batches = [rows.batch(batch)[0] for batch in rows.batches]
+    assert [x.shape for x in batches] == [(size, 4)] * count
+    assert len(np.unique(np.concatenate(batches), axis=0)) == size * count
+    (edges,) = edge_rows(program)
+    places = [batch.places for batch in edges.batches]
+    assert set(map(len, places)) == {size}
+    assert set(np.concatenate(places)) == {0, 1, 2}
 
 
 def test_zeros_are_empty_strings_where_there_are_strings():
@@ -63,12 +87,12 @@ def test_batches_follow_what_the_model_knows_of_its_data():
 
 def test_free_axes_get_an_extent():
     model = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 3)])
-    assert random_rows(KerasProgram(model))[0].batch(1)[0].shape == (1, 32, 32, 3)
+    assert random_rows(KerasProgram(model))[0].arrays[0].shape[1:] == (32, 32, 3)
 
 
 def test_data_is_cut_into_runs_of_32_rows(rng):
     data = {"x": rng.normal(size=(70, 4)).astype("float32"), "y": np.arange(70, dtype="int32")}
-    batches = [rows.batch(rows.sizes[0]) for rows in data_rows(data, [X, Y])]
+    batches = [rows.batch(rows.batches[0]) for rows in data_rows(data, [X, Y])]
     assert [len(x) for x, _ in batches] == [32, 32, 6]
     np.testing.assert_array_equal(np.concatenate([y for _, y in batches]), data["y"])
 
@@ -122,3 +146,14 @@ def test_files_that_hold_no_data(tmp_path):
     np.savez(tmp_path / "code.npz", x=np.array([print], object))
     with pytest.raises(OptionError, match="is no readable .npz file"):
         load_data(tmp_path / "code.npz")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_row_at_a_time_is_judged_by_the_noise_of_many(seed, tmp_path):
+    keras.utils.set_random_seed(seed)
+    stack = [layers.Dense(16, "relu"), layers.Dense(8, "tanh"), layers.Dense(4)]
+    model, path = keras.Sequential([keras.Input((12,)), *stack]), tmp_path / "model.onnx"
+    assert export.to_onnx(model, path, precision="int8", dimensions={"batch": 1}).passed
+    report = export.verify(model, path, layers=True)
+    assert report.passed
+    assert all(check.passed for check in report.layers)

@@ -7,7 +7,7 @@ from keras import layers, ops
 
 from kerasdl import export
 from kerasdl.export.program import KerasProgram
-from kerasdl.export.samples import Rows, random_rows
+from kerasdl.export.samples import Batch, Rows, random_rows
 from kerasdl.export.truth import Witness
 from random_networks import randomize
 
@@ -48,7 +48,7 @@ class Counted(KerasProgram):
 def truths_and_own(model):
     program = Counted(model)
     (rows,) = random_rows(program)
-    return program, Witness(program).of(rows, "random")
+    return program, Witness(program).of(rows)
 
 
 def test_rows_by_themselves_are_run_in_float64_once():
@@ -76,7 +76,8 @@ def test_few_rows_make_a_large_batch():
     model = rowwise()
     arrays = [np.random.default_rng(0).normal(size=(3, 6)).astype("float32")]
     program = Counted(model)
-    truths = Witness(program).of(Rows(arrays, (1, 3, 32), (True,)), "random")
+    batches = tuple(Batch("random", np.arange(size) % 3) for size in (1, 3, 32))
+    truths = Witness(program).of(Rows(arrays, batches, (True,)))
     assert program.sizes == [3]
     own = KerasProgram.run_float64(program, truths[-1].inputs)[0]
     np.testing.assert_allclose(truths[-1].exact[0], own, rtol=1e-13)
@@ -87,11 +88,11 @@ def test_a_graph_that_is_not_the_model_does_not_widen_the_tolerance():
     model = rowwise()
     program = KerasProgram(model)
     (rows,) = random_rows(program)
-    fair = Witness(program).of(rows, "random")[-1].reach[0]
+    fair = Witness(program).of(rows)[-1].reach[0]
     wrong = layers.Dense(3)
     wrong.build((None, 8))
     program.graph.nodes[-1].operation = wrong
-    unfair = Witness(program).of(rows, "random")[-1].reach[0]
+    unfair = Witness(program).of(rows)[-1].reach[0]
     assert unfair.max() < 10 * fair.max()
 
 

@@ -1,0 +1,173 @@
+"""Ranges: what is known of an input's data, and numbers, words and indices drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from .ports import Port
+
+LETTERS = ("a", "b", "c")
+ODD_WORDS = (
+    "",
+    " ",
+    "A",
+    "a b",
+    "b,\ta!",
+    "[UNK]",
+    "-1",
+    "é",
+    "日本",
+    "x" * 100,
+)
+"""Strings as a table of words may not expect them."""
+MOST_WORDS = 6
+"""Of a text that is drawn."""
+TIES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
+"""Numbers that many elements share, where rounding and comparing change over."""
+FAR = 100.0
+"""How many deviations from the mean the large numbers lie."""
+BEYOND_FLOAT32 = 2**24
+"""From here on float32 does not hold every integer."""
+EDGE_ROWS = 3
+
+
+@dataclass(frozen=True)
+class Range:
+    """What is known of an input's data.
+
+    Attributes:
+        mean, std: Of numbers.
+        indices: How many there are, where the data are indices.
+        values: Words, numbers or bounds that a layer looks up.
+        text: Whether words are to be joined.
+    """
+
+    mean: np.ndarray | float = 0.0
+    std: np.ndarray | float = 1.0
+    indices: int | None = None
+    values: tuple[Any, ...] = ()
+    text: bool = False
+
+
+def range_of(port: Port, readers: Sequence[Any], layers: Sequence[Any]) -> Range:
+    """What the layers that read an input say of it, or else for integers the smallest vocabulary.
+
+    Args:
+        port: The input.
+        readers: The layers and operations that read it.
+        layers: All layers of the model.
+    """
+    known = [one for one in map(_known_by, readers) if one is not None]
+    if known:
+        return min(known, key=lambda one: one.indices or 0)
+    sizes = [each.input_dim for each in layers if isinstance(each, keras.layers.Embedding)]
+    return Range(indices=min(sizes)) if "int" in port.dtype and sizes else Range()
+
+
+def _known_by(layer: Any) -> Range | None:
+    if isinstance(layer, keras.layers.Embedding):
+        return Range(indices=layer.input_dim)
+    if isinstance(layer, keras.layers.Normalization) and not layer.invert:
+        mean = np.asarray(keras.ops.convert_to_numpy(layer.mean), np.float64)
+        variance = np.asarray(keras.ops.convert_to_numpy(layer.variance), np.float64)
+        # The leading axis is the batch's.
+        return Range(mean[0], np.sqrt(variance[0]))
+    if isinstance(layer, keras.layers.TextVectorization):
+        words = layer.get_vocabulary(include_special_tokens=False)
+        return Range(values=tuple(words), text=True)
+    if isinstance(layer, keras.layers.StringLookup | keras.layers.IntegerLookup):
+        return None if layer.invert else Range(values=tuple(layer.get_vocabulary()))
+    if isinstance(layer, keras.layers.Discretization):
+        return Range(values=tuple(layer.bin_boundaries or ()))
+    return None
+
+
+def draw(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> np.ndarray:
+    """Random data of an input.
+
+    Floats are normal; integers lie within the vocabulary of who reads them, else in 0..9; strings
+    are letters, and words that are looked up.
+    """
+    if port.dtype == "bool":
+        return rng.integers(0, 2, shape).astype(bool)
+    if port.dtype == "string":
+        words = np.array([*LETTERS, *_half(known.values, rng)], object)
+        return _texts(words, shape, rng) if known.text else rng.choice(words, shape)
+    if "int" in port.dtype or known.indices is not None:
+        drawn = rng.integers(0, known.indices or 10, shape)
+        if known.values:
+            looked_up = rng.choice(np.array(known.values), shape)
+            drawn = np.where(rng.integers(0, 2, shape), drawn, looked_up)
+        return drawn.astype(port.dtype)
+    return (known.mean + known.std * rng.standard_normal(shape)).astype(port.dtype)
+
+
+def edges(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> np.ndarray:
+    """Three rows that random data leaves out.
+
+    Zeros and empty strings; large numbers, last indices and odd strings; few different numbers,
+    so that many are equal.
+
+    Args:
+        port: The input.
+        shape: Of one row.
+        known: What is known of it.
+        rng: Draws.
+    """
+    dtype = object if port.dtype == "string" else port.dtype
+    kinds = (_zeros, _large, _ties)
+    return np.stack([np.asarray(kind(port, shape, known, rng)).astype(dtype) for kind in kinds])
+
+
+def _zeros(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> Any:
+    return np.full(shape, "" if port.dtype == "string" else 0)
+
+
+def _large(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> Any:
+    if port.dtype == "bool":
+        return np.ones(shape)
+    if port.dtype == "string":
+        return rng.choice(np.array(ODD_WORDS, object), shape)
+    if known.indices is not None:
+        return np.full(shape, known.indices - 1)
+    if "int" not in port.dtype:
+        return known.mean + FAR * known.std * rng.standard_normal(shape)
+    bounds = np.iinfo(port.dtype)
+    low, high = max(bounds.min, -BEYOND_FLOAT32 - 9), min(bounds.max, BEYOND_FLOAT32 + 9)
+    sign = rng.integers(0, 2, shape)
+    return np.where(sign, low, high) + np.where(sign, 1, -1) * rng.integers(0, 5, shape)
+
+
+def _ties(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> Any:
+    if port.dtype == "bool":
+        return rng.integers(0, 2, shape)
+    if port.dtype == "string":
+        words = np.array([*ODD_WORDS, *LETTERS, *_half(known.values, rng)], object)
+        return _texts(words, shape, rng) if known.text else rng.choice(words, shape)
+    if known.indices is not None:
+        return rng.choice([0, known.indices - 1], shape)
+    numbers = [*known.values] or [*TIES]
+    if "int" in port.dtype:
+        least = np.iinfo(port.dtype).min
+        numbers = [number for number in {*map(int, numbers), 0, 1, -1} if number >= least]
+    return rng.choice(np.array(sorted(numbers)), shape)
+
+
+def _half(values: Sequence[Any], rng: np.random.Generator) -> list[Any]:
+    """Some of the words, as many as there are letters and more."""
+    if not values:
+        return []
+    count = min(len(values), 2 * len(LETTERS))
+    return [values[place] for place in rng.choice(len(values), count, replace=False)]
+
+
+def _texts(words: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    texts = np.empty(shape, object)
+    for place in np.ndindex(shape):
+        texts[place] = " ".join(rng.choice(words, rng.integers(0, MOST_WORDS)))
+    return texts
