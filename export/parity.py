@@ -38,7 +38,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +78,7 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         for name, value in (("rtol", self.rtol), ("atol", self.atol)):
-            if not (np.isfinite(value) and value >= 0):
+            if not 0 <= value < math.inf:
                 raise OptionError(
                     f"`{name}` must be a non-negative number. Received: {name}={value}. "
                     "Leave it out to have the tolerance derived from a float64 run."
@@ -87,15 +89,23 @@ class Tolerance:
         """The bounds that a user gives, or None if neither is given."""
         if rtol is None and atol is None:
             return None
-        for name, value in (("rtol", rtol), ("atol", atol)):
-            if value is not None and not isinstance(value, int | float):
-                raise OptionError(f"`{name}` must be a number. Received: {name}={value!r}.")
-        return cls(rtol or 0.0, atol or 0.0)
+        return cls(_number("rtol", rtol), _number("atol", atol))
 
     def __str__(self) -> str:
         relative = f"{self.rtol:g} · max|y|" if self.rtol else ""
         absolute = f"{self.atol:g}" if self.atol or not self.rtol else ""
         return " + ".join(filter(None, (absolute, relative)))
+
+
+def _number(name: str, value: Any) -> float:
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise OptionError(f"`{name}` must be a number. Received: {name}={value!r}.")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -253,15 +263,16 @@ class Judge:
         ]
         return max(failed or self.truths, key=lambda truth: (truth.different_rows, -truth.batch))
 
-    def rows_like(self, truth: Truth) -> Arrays:
+    def rows_like(self, truth: Truth) -> Arrays | None:
         """The rows of a batch, and behind them those of others, where the batch is fixed.
 
-        One batch may be too few rows to see the noise.
+        One batch may be too few rows to see the noise. None where there are no others.
         """
         alike = [one for one in self.truths if one.data == truth.data and one is not truth]
         other_sizes = any(one.batch != truth.batch for one in alike)
-        if not self.program.any_batch or other_sizes or truth.different_rows >= MANY:
-            return truth.inputs
+        whole = not self.program.any_batch or any(array.ndim == 0 for array in truth.inputs)
+        if whole or other_sizes or truth.different_rows >= MANY:
+            return None
         batches = [truth, *alike[: MANY // truth.batch]]
         return list(map(np.concatenate, zip(*(one.inputs for one in batches), strict=True)))
 

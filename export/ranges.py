@@ -94,17 +94,18 @@ def draw(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Genera
     are letters, and words that are looked up.
     """
     if port.dtype == "bool":
-        return rng.integers(0, 2, shape).astype(bool)
+        return np.asarray(rng.integers(0, 2, shape), bool)
     if port.dtype == "string":
         words = np.array([*LETTERS, *_half(known.values, rng)], object)
-        return _texts(words, shape, rng) if known.text else rng.choice(words, shape)
+        texts = _texts(words, shape, rng) if known.text else rng.choice(words, shape)
+        return np.asarray(texts, object)
     if "int" in port.dtype or known.indices is not None:
         drawn = rng.integers(0, known.indices or 10, shape)
         if known.values:
             looked_up = rng.choice(np.array(known.values), shape)
             drawn = np.where(rng.integers(0, 2, shape), drawn, looked_up)
-        return drawn.astype(port.dtype)
-    return (known.mean + known.std * rng.standard_normal(shape)).astype(port.dtype)
+        return np.asarray(drawn, port.dtype)
+    return np.asarray(known.mean + known.std * rng.standard_normal(shape), port.dtype)
 
 
 def edges(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> np.ndarray:

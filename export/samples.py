@@ -101,7 +101,7 @@ def edge_rows(program: Program, seed: int = 0) -> list[Rows]:
     for port in program.inputs:
         own = known.get(port.name, Range())
         rows = edges(port, _concrete(port, count, True)[1:], own, rng)
-        arrays.append(rows if port.shape else rows[-1])
+        arrays.append(rows if port.shape else np.asarray(rows[-1]))
     batches = _cut(EDGES, count, _fixed_size(program) or count)
     return [Rows(arrays, tuple(batches), tuple(bool(port.shape) for port in program.inputs))]
 
@@ -171,24 +171,42 @@ def data_rows(data: Mapping[str, Any], inputs: Sequence[Port]) -> list[Rows]:
     """
     matched = _matched(data, inputs)
     try:
-        arrays = [np.asarray(data[port.name]) for port in matched]
+        arrays = [_array(data[port.name], port) for port in matched]
     except ValueError as error:
         raise OptionError(f"The data must be arrays: {reason(error)}") from error
     for port, array in zip(inputs, arrays, strict=True):
         _check(port, array)
-    rows = {port.name: len(array) for port, array in zip(inputs, arrays, strict=True)}
+    pairs = list(zip(inputs, arrays, strict=True))
+    rows = {port.name: len(array) for port, array in pairs if port.shape}
     if len(set(rows.values())) > 1:
         raise OptionError(f"The data arrays must have equally many rows. Received: {rows}.")
-    count = next(iter(rows.values()))
+    count = next(iter(rows.values()), 1)
     if count == 0:
         raise OptionError("The data arrays must have at least one row. Received: 0 rows.")
-    fixed = next((port.shape[0] for port in inputs if port.shape[0] is not None), None)
+    fixed = next((port.shape[0] for port in inputs if port.shape and port.shape[0]), None)
     step = fixed or ROWS_PER_RUN
     if fixed and count % fixed:
         raise OptionError(f"The model takes batches of {fixed} rows. Received: {count} rows.")
-    chunks = [[array[start : start + step] for array in arrays] for start in range(0, count, step)]
-    free = (True,) * len(arrays)
-    return [Rows(chunk, (Batch(DATA, np.arange(len(chunk[0]))),), free) for chunk in chunks]
+    free = tuple(bool(port.shape) for port in inputs)
+    chunks = [
+        [array[start : start + step] if port.shape else array for port, array in pairs]
+        for start in range(0, count, step)
+    ]
+    places = [np.arange(min(step, count - start)) for start in range(0, count, step)]
+    return [
+        Rows(chunk, (Batch(DATA, each),), free) for chunk, each in zip(chunks, places, strict=True)
+    ]
+
+
+def _array(data: Any, port: Port) -> np.ndarray:
+    """Strings come as str, whatever holds them; bytes are UTF-8."""
+    array = np.asarray(data)
+    if port.dtype != "string" or array.dtype.kind not in "OUS":
+        return array
+    texts = [text.decode() if isinstance(text, bytes) else text for text in array.ravel().tolist()]
+    if not all(isinstance(text, str) for text in texts):
+        raise OptionError(f"The data of input `{port.name}` must be strings.")
+    return np.array(texts, object).reshape(array.shape)
 
 
 def _matched(data: Mapping[str, Any], inputs: Sequence[Port]) -> Sequence[Port]:
@@ -198,7 +216,8 @@ def _matched(data: Mapping[str, Any], inputs: Sequence[Port]) -> Sequence[Port]:
     if wanted != given:
         raise OptionError(
             f"The data must hold exactly the model's inputs {sorted(wanted)}. "
-            f"Received: {sorted(given)}. Save it with `numpy.savez(path, name=array, ...)`."
+            f"Received: {sorted(map(str, given))}. Save it with "
+            "`numpy.savez(path, name=array, ...)`."
         )
     return inputs
 

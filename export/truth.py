@@ -49,7 +49,7 @@ class Truth:
     @property
     def batch(self) -> int:
         """Number of rows."""
-        return len(self.inputs[0]) if self.inputs[0].ndim else 1
+        return next((len(array) for array in self.inputs if array.ndim), 1)
 
     @property
     def means(self) -> bool:

@@ -1,6 +1,7 @@
 """The verdict: rounding passes, errors do not."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from keras import layers
 
 from kerasdl import export
+from kerasdl.export import OptionError
 from kerasdl.export.channels import channel_errors, channel_noise
 from kerasdl.export.parity import Check, Judge, Tolerance, allowed_by_mean
 from kerasdl.export.program import KerasProgram
@@ -76,6 +78,18 @@ def test_a_normalization_that_comes_first_runs_in_float64(first):
     assert exact.dtype == np.float64
     (native,) = program.run([x])
     assert 0 < np.abs(native - exact).max() < 1e-5
+
+
+@pytest.mark.parametrize("value", [-1, -0.1, 10**400, float("nan"), float("inf"), "1", True, [1]])
+def test_tolerances_that_are_none(value):
+    with pytest.raises(OptionError, match="`rtol` must be a"):
+        Tolerance.given(value, None)
+
+
+@pytest.mark.parametrize("value", [0, 1, 1e-3, np.float32(0.5), np.int64(2), Fraction(1, 4)])
+def test_numbers_of_any_kind_are_tolerances(value):
+    assert Tolerance.given(None, value).atol == float(value)
+    assert Tolerance.given(None, None) is None
 
 
 def test_noise_is_the_largest_of_three():

@@ -119,6 +119,30 @@ def test_data_that_does_not_fit(data, message):
         data_rows(data, [X])
 
 
+@pytest.mark.parametrize("dtype", ["U3", "S3", object])
+def test_strings_however_they_are_held(dtype):
+    port = Port("x", (None, 1), "string")
+    texts = np.array([["é".encode()], ["b"]], object)
+    if dtype == "U3":
+        texts = np.array([["é"], ["b"]])
+    elif dtype == "S3":
+        texts = np.array([["é".encode()], [b"b"]])
+    (rows,) = data_rows({"x": texts}, [port])
+    assert rows.arrays[0].tolist() == [["é"], ["b"]]
+    assert all(type(text) is str for text in rows.arrays[0].ravel())
+
+
+@pytest.mark.parametrize("texts", [[[b"\xff"]], [[None]], [[3]], [[["a"], 1]]])
+def test_what_is_no_string(texts):
+    with pytest.raises(OptionError):
+        data_rows({"x": np.array(texts, object)}, [Port("x", (None, 1), "string")])
+
+
+def test_keys_of_any_kind():
+    with pytest.raises(OptionError, match=r"Received: \['3', 'x'\]"):
+        data_rows({"x": np.zeros((1, 4), "float32"), 3: 0}, [X])
+
+
 def test_unequal_rows():
     data = {"x": np.zeros((2, 4), "float32"), "y": np.zeros(3, "int32")}
     with pytest.raises(OptionError, match=r"equally many rows. Received: \{'x': 2, 'y': 3\}"):
@@ -157,3 +181,17 @@ def test_one_row_at_a_time_is_judged_by_the_noise_of_many(seed, tmp_path):
     report = export.verify(model, path, layers=True)
     assert report.passed
     assert all(check.passed for check in report.layers)
+
+
+@pytest.mark.parametrize("with_batch", [True, False])
+def test_an_input_that_is_one_number(with_batch, tmp_path):
+    one, many = keras.Input(batch_shape=(), name="one"), keras.Input((3,), name="many")
+    inputs = [one, many] if with_batch else [one]
+    model, path = keras.Model(inputs, [each + one for each in inputs]), tmp_path / "model.onnx"
+    assert export.to_onnx(model, path).passed
+    assert export.verify(model, path, layers=True).passed
+    data = {"one": np.array(2.0, "float32"), "many": np.ones((40, 3), "float32")}
+    report = export.verify(model, path, data={each.name: data[each.name] for each in inputs})
+    assert report.passed
+    batches = [check.batch for check in report.checks if check.data == "data"]
+    assert set(batches) == ({32, 8} if with_batch else {1})
