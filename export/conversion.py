@@ -2,6 +2,8 @@
 
 inference form → fold → rewrite → convert → fold what is left in ONNX → guard → write recurrent
 steps → transpose → quantize → raise the operator set → settle names and orders
+
+In float16 the recurrent steps are written behind the quantization.
 """
 
 from __future__ import annotations
@@ -85,6 +87,8 @@ def convert_program(
             write_steps(model)
         ends.transpose(model, program.inputs)
         model = quantize(model, stored, [ends.arrays(program.inputs, x) for x in calibration])
+        if half:  # in float32 even there, so not before the rest is float16
+            write_steps(model)
         raise_opset(model, opset)
         settle(model)
     return Conversion(model, folds, dropped)

@@ -3,18 +3,27 @@
 1. Padding with zeros in front of a MaxPool is taken into the MaxPool, whose own padding is −∞:
    wrong wherever a whole window is negative but for the zeros. It is not taken if the padding is
    not zero. So it is the number next to zero, 1.4e-45 in float32.
-2. A Transpose of the axes in front of the last one, read by a MatMul in float16, ends the process
-   as the file is loaded. Behind the MatMul it does not, and computes the same.
+2. A Transpose that takes the first axis to one of the last two places, read through a Cast by a
+   MatMul whose other operand is not read through one, ends the process as the file is loaded. In
+   float16 onnxruntime casts all operands but constants itself. So a Cast comes in front of the
+   Transpose; and where the other operand is a constant in float16, the first axis stays where it
+   is, and is exchanged behind the MatMul.
+3. A sum, mean or maximum over axes that are counted from the end has a wrong shape on an empty
+   batch. Over axes that are counted from the front it has the right one.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+
+    Read = tuple[ir.Node, ir.Shape | None]
 
 
 def guard(model: ir.Model, half: bool = False) -> None:
@@ -27,8 +36,10 @@ def guard(model: ir.Model, half: bool = False) -> None:
     for node in list(model.graph.all_nodes()):
         if node.op_type == "Pad" and _pads_maxima_with_zeros(node):
             _pad_with_next_to_zero(node)
-        if node.op_type == "MatMul" and _reads_turned(node, half):
-            _turn_behind(node)
+        if node.op_type == "MatMul":
+            for side in (0, 1):
+                _keep_from_turning(node, side, half)
+    _count_from_the_front(model)
 
 
 def _pads_maxima_with_zeros(node: ir.Node) -> bool:
@@ -56,37 +67,160 @@ def _pad_with_next_to_zero(node: ir.Node) -> None:
     node.replace_input_with(2, value)
 
 
-def _reads_turned(node: ir.Node, half: bool) -> bool:
-    """Whether a product with a matrix reads a Transpose that leaves the last axis, in float16."""
+@dataclass(frozen=True)
+class _Turned:
+    """What reaches a product through Transpose and Cast nodes.
+
+    Attributes:
+        source: What goes in.
+        perm: All Transposes as one.
+        dtypes: What it is cast to, one after the other.
+    """
+
+    source: ir.Value
+    perm: list[int]
+    dtypes: list[int]
+
+    @classmethod
+    def at(cls, node: ir.Node, side: int) -> _Turned | None:
+        """None if there is no Transpose."""
+        value, perm, dtypes = node.inputs[side], list[int](), list[int]()
+        while value is not None:
+            before = value.producer()
+            if before is None or before.graph is not node.graph:
+                break
+            if before.op_type == "Cast":
+                dtypes.insert(0, before.attributes["to"].as_int())
+            elif before.op_type == "Transpose" and "perm" in before.attributes:
+                inner = list(before.attributes["perm"].as_ints())
+                perm = [inner[axis] for axis in perm or range(len(inner))]
+            else:
+                break
+            value = before.inputs[0]
+        return cls(value, perm, dtypes) if value is not None and perm else None
+
+    @property
+    def starts_late(self) -> bool:
+        """Whether the first axis comes to one of the last two places, and the others keep order."""
+        others = [axis for axis in self.perm if axis]
+        return (
+            len(self.perm) > 2
+            and others == sorted(others)
+            and self.perm.index(0) >= len(others) - 1
+        )
+
+
+def _keep_from_turning(node: ir.Node, side: int, half: bool) -> None:
     import onnx_ir as ir
 
-    x, matrix = node.inputs
-    turn = None if x is None else x.producer()
-    if turn is None or turn.op_type != "Transpose" or matrix is None:
-        return False
-    perm = turn.attributes.get_ints("perm", ())
-    if not perm or perm[-1] != len(perm) - 1 or matrix.const_value is None:
-        return False
-    narrow = half or matrix.dtype == ir.DataType.FLOAT16
-    return narrow and len(matrix.const_value.shape) == 2
-
-
-def _turn_behind(node: ir.Node) -> None:
-    import onnx_ir as ir
-
-    turn, y = node.inputs[0].producer(), node.outputs[0]  # type: ignore[union-attr]
-    if turn is None or node.graph is None:
+    turned, other = _Turned.at(node, side), node.inputs[1 - side]
+    if turned is None or not turned.starts_late or other is None:
         return
-    node.replace_input_with(0, turn.inputs[0])
-    later = ir.node("Transpose", [y], dict(turn.attributes), name=f"{node.name}/Transpose")
-    turned = later.outputs[0]
-    name, turned.type, turned.shape = y.name, y.type, y.shape
-    y.replace_all_uses_with(turned, replace_graph_outputs=True)
+    rank = len(turned.perm) if other.const_value is None else len(other.const_value.shape)
+    # TensorFlow multiplies no vectors.
+    if 1 < rank < len(turned.perm) and (half or other.dtype == ir.DataType.FLOAT16):
+        _exchange_behind(node, side, turned)
+    elif turned.dtypes:
+        _read(node, side, turned, turned.perm)
+
+
+def _exchange_behind(node: ir.Node, side: int, turned: _Turned) -> None:
+    """Let the first axis and the operand's own of the last two change places behind the product."""
+    import onnx_ir as ir
+
+    own = len(turned.perm) - 2 + side
+    _read(node, side, turned, _exchanged(turned.perm, own))
+    perm = _exchanged(range(len(turned.perm)), own)
+    y = node.outputs[0]
+    later = ir.node("Transpose", [y], {"perm": perm}, name=f"{node.name}/Transpose")
+    turned_back = later.outputs[0]
+    name, turned_back.type, turned_back.shape = y.name, y.type, y.shape
+    y.replace_all_uses_with(turned_back, replace_graph_outputs=True)
     later.replace_input_with(0, y)
-    y.name, turned.name, y.shape = f"{name}__before", name, None
+    y.name, turned_back.name, y.shape = f"{name}__before", name, None
+    assert node.graph is not None  # `model.graph` gave it
     node.graph.insert_after(node, later)
-    if not turn.outputs[0].uses() and not turn.outputs[0].is_graph_output():
-        turn.graph.remove(turn, safe=True)  # type: ignore[union-attr]
+
+
+def _exchanged(axes: Iterable[int], own: int) -> list[int]:
+    found = list(axes)
+    found[0], found[own] = found[own], found[0]
+    return found
+
+
+def _read(node: ir.Node, side: int, turned: _Turned, perm: list[int]) -> None:
+    """Let a product read what is turned so, with the Casts in front."""
+    import onnx_ir as ir
+
+    assert node.graph is not None  # `model.graph` gave it
+    before, value = node.inputs[side], turned.source
+    steps: list[tuple[str, dict[str, Any]]] = [("Cast", {"to": dtype}) for dtype in turned.dtypes]
+    steps += [("Transpose", {"perm": perm})] * (perm != sorted(perm))
+    for number, (kind, attributes) in enumerate(steps):
+        name = f"{node.name}/{kind}__{side}_{number}"
+        step = ir.node(kind, [value], attributes, name=name)
+        value = step.outputs[0]
+        value.name = f"{name}:0"
+        node.graph.insert_before(node, step)
+    node.replace_input_with(side, value)
+    while before is not None and not before.uses() and not before.is_graph_output():
+        unread = before.producer()
+        if unread is None or before is turned.source:
+            break
+        before = unread.inputs[0]
+        node.graph.remove(unread, safe=True)
+
+
+def shapes_read(model: ir.Model, wanted: Callable[[ir.Node], bool]) -> list[Read]:
+    """The nodes that are wanted, and the shape of what each reads first.
+
+    onnx infers it from the inputs of the model. What tf2onnx noted is not always right.
+    """
+    from onnx_ir.passes.common.shape_inference import infer_shapes
+
+    nodes = list(model.graph.all_nodes())
+    if not any(map(wanted, nodes)):
+        return []
+    copy = infer_shapes(model.clone(), check_type=False, strict_mode=False)
+    return [
+        (node, None if same.inputs[0] is None else same.inputs[0].shape)
+        for node, same in zip(nodes, copy.graph.all_nodes(), strict=True)
+        if wanted(node)
+    ]
+
+
+def _count_from_the_front(model: ir.Model) -> None:
+    """Write the axes of reductions as numbers that are not negative."""
+    for node, shape in shapes_read(model, lambda node: _last_axes(node) is not None):
+        if shape is not None:
+            _set_axes(node, len(shape))
+
+
+def _last_axes(node: ir.Node) -> np.ndarray | None:
+    """The axes of a reduction, if some of them are counted from the end."""
+    if not node.op_type.startswith("Reduce"):
+        return None
+    given = node.inputs[1] if len(node.inputs) > 1 else None
+    constant = None if given is None else given.const_value
+    axes = node.attributes.get_ints("axes", ()) if constant is None else constant.numpy()
+    return np.array(axes) if np.any(np.array(axes) < 0) else None
+
+
+def _set_axes(node: ir.Node, rank: int) -> None:
+    import onnx_ir as ir
+
+    axes = _last_axes(node)
+    if axes is None or node.graph is None:
+        return
+    counted = np.where(axes < 0, axes + rank, axes).astype(np.int64)
+    if "axes" in node.attributes:
+        node.attributes["axes"] = ir.AttrInt64s("axes", counted.tolist())
+        return
+    name = f"{node.outputs[0].name}__axes"
+    value = ir.Value(name=name, const_value=ir.tensor(counted, name=name))
+    value.dtype, value.shape = ir.DataType.INT64, ir.Shape(counted.shape)
+    node.graph.register_initializer(value)
+    node.replace_input_with(1, value)
 
 
 def _dtype_of(value: ir.Value | None) -> ir.DataType | None:

@@ -121,7 +121,7 @@ def _float16(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.Mode
 
 def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelProto:
     import onnx
-    from onnxruntime.quantization import quantize_dynamic, quantize_static
+    from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
     # Weights of 7 bits: without VNNI, sums of two products of 8 bits overflow 16.
     options: dict[str, Any] = {
@@ -132,6 +132,9 @@ def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelPr
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         if calibration:
+            # What is multiplied without a sign. On x86 onnxruntime makes it so in any case, after
+            # it has noted the type of the nodes that it adds, and from opset 21 on refuses those.
+            options["activation_type"] = QuantType.QUInt8
             quantize_static(proto, path, _reader(calibration), **options)
         else:
             quantize_dynamic(proto, path, **options)

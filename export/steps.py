@@ -1,4 +1,4 @@
-"""Steps: recurrent operators as a Scan over time, where onnxruntime is faster at that.
+"""Steps: recurrent operators as a Scan over time, where onnxruntime is faster or wrong without.
 
 onnxruntime's LSTM is fast for every batch. Its GRU is for small ones: beside a Scan it takes a
 fifth of the time at a batch of 1, as long at 16 to 32, and more from there on, with two threads a
@@ -6,25 +6,39 @@ multiple. Its RNN is behind from a batch of 4 or 8 on. So
 
     RNN → Scan          GRU → If(0 < batch ≤ 16, GRU, Scan)
 
-or one of the two where the batch is fixed. The Scan also has the empty batch, on which
-onnxruntime's GRU ends the whole process. A step is written in as few nodes as can be, since each
+or one of the two where the batch is fixed. A step is written in as few nodes as can be, since each
 of them costs time at every step. `benchmarks/latency.py` measures them.
+
+On an empty batch onnxruntime's GRU and LSTM end the whole process, and so does its GRU on no time
+at all. A Scan takes an empty batch, and refuses to have no time, as Keras does. Without a Scan
+
+    LSTM → If(0 < batch, LSTM, the first states)
+
+which takes 2 to 5 µs. In float16 onnxruntime has none of these operators, and computes them in
+float32. So does the file, but with the conversions in front, where those of the weights are done
+once.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from .guards import shapes_read
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 LARGEST = {"GRU": 16, "RNN": 0}
-"""The largest batch for which the operator is left."""
+"""The largest batch for which the operator is left, if there are steps instead."""
+ENDING = {"GRU": (0, 1), "LSTM": (1,)}
+"""Axes of an input, (time, batch, features), with which onnxruntime ends the process if empty."""
+LENGTHS = 4
+"""The input with the lengths of sequences, the only one of whole numbers; behind it the states."""
 DIRECTIONS = {"forward": (0,), "reverse": (1,), "bidirectional": (0, 1)}
 """Whether time runs backwards in each direction."""
 USUAL = {"GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
@@ -45,57 +59,80 @@ Step = Callable[["_Nodes", "ir.Value", "ir.Value"], "ir.Value"]
 
 def write_steps(model: ir.Model) -> None:
     """Write down the steps of recurrent operators, in place."""
-    for node in list(model.graph.all_nodes()):
-        layer = _Layer.of(node) if node.op_type in LARGEST else None
+    kinds = {*LARGEST, *ENDING}
+    for node, shape in shapes_read(model, lambda node: node.op_type in kinds):
+        layer = _Layer.of(node, shape)
         if layer is not None:
             _replace(layer, model.graph)
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A GRU or RNN operator.
+    """A GRU, LSTM or RNN operator.
 
     Attributes:
         node: The operator.
+        inputs: What it reads, in float32.
+        extents: Time and batch, as far as they are fixed.
+        dtype: In what it computes otherwise.
         units: Its `hidden_size`.
         backwards: Per direction, whether time runs backwards.
         functions: Per direction, the activations: of the gates, if there are any, and of the rest.
-        used: Which results are read: 0 for all steps, 1 for the last state.
+            Empty where steps of ours would not compute the same.
+        used: Which results are read: 0 for all steps, 1 for the last state, 2 for that of cells.
     """
 
     node: ir.Node
+    inputs: Sequence[ir.Value | None]
+    extents: tuple[int | None, ...]
+    dtype: ir.DataType
     units: int
     backwards: tuple[int, ...]
     functions: Sequence[Sequence[Function]]
     used: tuple[int, ...]
 
     @classmethod
-    def of(cls, node: ir.Node) -> _Layer | None:
-        """None where steps of ours would not compute the same."""
+    def of(cls, node: ir.Node, shape: ir.Shape | None) -> _Layer | None:
+        """None where the operator has to stay as it is."""
         import onnx_ir as ir
 
-        constants, lengths = node.inputs[1:4], node.inputs[4:5]
-        if any(value is None or value.dtype != ir.DataType.FLOAT for value in constants):
-            return None
+        dtypes = {value.dtype for value in node.inputs[1:3] if value is not None}
         attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-        if any(lengths) or attributes.get("clip") or attributes.get("layout"):
+        if len(dtypes) != 1 or dtypes - {ir.DataType.FLOAT, ir.DataType.FLOAT16}:
+            return None
+        if attributes.get("layout"):
             return None
         backwards = DIRECTIONS[attributes.get("direction", "forward")]
-        functions = _functions(
-            attributes.get("activations") or USUAL[node.op_type] * len(backwards),
-            attributes.get("activation_alpha", ()),
-            attributes.get("activation_beta", ()),
-        )
-        if functions is None or len(constants) < 3:
-            return None
-        count = len(USUAL[node.op_type])
         return cls(
             node,
+            node.inputs,
+            tuple(extent if isinstance(extent, int) else None for extent in shape or [None] * 3)[
+                :2
+            ],
+            dtypes.pop() or ir.DataType.FLOAT,
             attributes["hidden_size"],
             backwards,
-            [functions[i : i + count] for i in range(0, len(functions), count)],
+            _functions_of(node, attributes, len(backwards)),
             tuple(i for i, y in enumerate(node.outputs) if y.uses() or y.is_graph_output()),
         )
+
+
+def _functions_of(node: ir.Node, attributes: dict[str, Any], ways: int) -> list[list[Function]]:
+    """The activations of each direction; none where there are no steps of ours."""
+    biased = len(node.inputs) > 3 and node.inputs[3] is not None
+    if node.op_type not in STEPS or not biased:
+        return []
+    if any(node.inputs[LENGTHS : LENGTHS + 1]) or attributes.get("clip"):
+        return []
+    functions = _functions(
+        attributes.get("activations") or USUAL[node.op_type] * ways,
+        attributes.get("activation_alpha", ()),
+        attributes.get("activation_beta", ()),
+    )
+    if functions is None:
+        return []
+    count = len(USUAL[node.op_type])
+    return [functions[i : i + count] for i in range(0, len(functions), count)]
 
 
 def _functions(
@@ -125,39 +162,92 @@ def _operator(name: str, numbers: dict[str, Any]) -> Function:
 
 
 def _replace(layer: _Layer, root: ir.Graph) -> None:
-    node, largest = layer.node, LARGEST[layer.node.op_type]
-    graph, nodes = node.graph, _Nodes(node.name or node.op_type, root)
-    shape = node.inputs[0].shape if node.inputs[0] is not None else None
-    batch = shape[1] if shape is not None else None
-    if isinstance(batch, int) and 0 < batch <= largest:
+    import onnx_ir as ir
+
+    node, steps = layer.node, bool(layer.functions)
+    if not steps and node.op_type not in ENDING:
         return
-    if isinstance(batch, int) or not largest:
-        results = _scans(nodes, layer)
+    largest = LARGEST[node.op_type] if steps else None
+    batch = layer.extents[1]
+    never = batch == 0 or largest == 0 or (largest and batch and batch > largest)
+    free = [axis for axis in ENDING.get(node.op_type, ()) if not layer.extents[axis]]
+    if not never and not free:
+        return
+    graph, nodes = node.graph, _Nodes(node.name or node.op_type, root)
+    layer = _widened(nodes, layer)
+    otherwise = _scans if steps else _nothing
+    if never:
+        results = otherwise(nodes, layer)
     else:
-        extent = nodes("Gather", nodes("Shape", node.inputs[0]), np.array(1))
-        # 0 < extent <= largest
-        inside = nodes("Equal", nodes("Clip", extent, np.array(1), np.array(largest)), extent)
         results = nodes.several(
             "If",
-            [inside],
+            [_is_inside(nodes, layer, free, largest)],
             len(layer.used),
             then_branch=nodes.graph(lambda inner: _as_it_is(inner, layer)),
-            else_branch=nodes.graph(lambda inner: _scans(inner, layer)),
+            else_branch=nodes.graph(lambda inner: otherwise(inner, layer)),
         )
+    if layer.dtype != ir.DataType.FLOAT:
+        results = [nodes("Cast", result, to=layer.dtype.value) for result in results]
     assert graph is not None  # `model.graph` gave it
     graph.insert_before(node, nodes.made)
     for place, new in zip(layer.used, results, strict=True):
         old = node.outputs[place]
-        name, new.type, new.shape = old.name, _float32(), old.shape
+        name, new.type, new.shape = old.name, ir.TensorType(layer.dtype), old.shape
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         old.name, new.name = None, name
     graph.remove(node, safe=True)
 
 
+def _widened(nodes: _Nodes, layer: _Layer) -> _Layer:
+    """The layer with inputs in float32."""
+    import onnx_ir as ir
+
+    if layer.dtype == ir.DataType.FLOAT:
+        return layer
+    inputs = [
+        value
+        if value is None or place == LENGTHS
+        else nodes("Cast", value, to=ir.DataType.FLOAT.value)
+        for place, value in enumerate(layer.inputs)
+    ]
+    return replace(layer, inputs=inputs)
+
+
+def _is_inside(nodes: _Nodes, layer: _Layer, free: Sequence[int], largest: int | None) -> ir.Value:
+    """Whether none of these axes is empty, and the batch is not too large either."""
+    import onnx_ir as ir
+
+    shape, found = nodes("Shape", layer.inputs[0]), []
+    for axis in free:
+        extent = nodes("Gather", shape, np.array(axis))
+        if axis == 1 and largest is not None:
+            inside = nodes("Clip", extent, np.array(1), np.array(largest))
+            found.append(nodes("Equal", inside, extent))
+        else:
+            found.append(nodes("Cast", extent, to=ir.DataType.BOOL.value))
+    return found[0] if len(found) == 1 else nodes("And", *found)
+
+
 def _as_it_is(nodes: _Nodes, layer: _Layer) -> list[ir.Value]:
     node = layer.node
-    made = nodes.several(node.op_type, node.inputs, len(node.outputs), **node.attributes)
+    made = nodes.several(node.op_type, layer.inputs, len(node.outputs), **node.attributes)
     return [made[place] for place in layer.used]
+
+
+def _nothing(nodes: _Nodes, layer: _Layer) -> list[ir.Value]:
+    """The results of no steps: the first states."""
+    shape = nodes("Shape", layer.inputs[0])
+    time, batch = (nodes("Gather", shape, np.array([axis])) for axis in (0, 1))
+    ways, units = np.array([len(layer.backwards)]), np.array([layer.units])
+    results = []
+    for place in layer.used:
+        given = layer.inputs[LENGTHS + place : LENGTHS + place + 1] if place else ()
+        if any(given):
+            results.append(nodes("Identity", *given))
+            continue
+        extents = [ways, batch, units] if place else [time, ways, batch, units]
+        results.append(nodes("ConstantOfShape", nodes("Concat", *extents, axis=0)))
+    return results
 
 
 def _scans(nodes: _Nodes, layer: _Layer) -> list[ir.Value]:
@@ -185,7 +275,7 @@ def _scan(nodes: _Nodes, layer: _Layer, direction: int) -> dict[int, ir.Value]:
         attributes["scan_output_directions"] = [backwards]
     last, *steps = nodes.several(
         "Scan",
-        [_first_state(nodes, layer, direction), layer.node.inputs[0]],
+        [_first_state(nodes, layer, direction), layer.inputs[0]],
         1 + every,
         body=nodes.graph(body, "h", "x"),
         **attributes,
@@ -194,16 +284,16 @@ def _scan(nodes: _Nodes, layer: _Layer, direction: int) -> dict[int, ir.Value]:
 
 
 def _first_state(nodes: _Nodes, layer: _Layer, direction: int) -> ir.Value:
-    given = layer.node.inputs[5] if len(layer.node.inputs) > 5 else None
+    given = layer.inputs[5] if len(layer.inputs) > 5 else None
     if given is not None:
         return nodes("Gather", given, np.array(direction))
-    batch = nodes("Gather", nodes("Shape", layer.node.inputs[0]), np.array([1]))
+    batch = nodes("Gather", nodes("Shape", layer.inputs[0]), np.array([1]))
     return nodes("ConstantOfShape", nodes("Concat", batch, np.array([layer.units]), axis=0))
 
 
 def _weights(nodes: _Nodes, layer: _Layer, direction: int) -> list[ir.Value]:
     """W, R and both biases of one direction."""
-    return [nodes("Gather", y, np.array(direction)) for y in layer.node.inputs[1:4]]
+    return [nodes("Gather", y, np.array(direction)) for y in layer.inputs[1:4]]
 
 
 def _simple(nodes: _Nodes, layer: _Layer, direction: int) -> Step:
@@ -257,12 +347,6 @@ def _product(nodes: _Nodes, x: ir.Value, matrix: ir.Value, added: ir.Value) -> i
 STEPS = {"GRU": _gated, "RNN": _simple}
 
 
-def _float32() -> ir.TensorType:
-    import onnx_ir as ir
-
-    return ir.TensorType(ir.DataType.FLOAT)
-
-
 class _Nodes:
     """New nodes in the order in which they were asked for; arrays become constants."""
 
@@ -293,8 +377,9 @@ class _Nodes:
         import onnx_ir as ir
 
         inner = _Nodes(self.name, self.root, self.numbers)
+        float32 = ir.TensorType(ir.DataType.FLOAT)
         given = [
-            ir.Value(name=f"{self.name}/{name}__{next(self.numbers)}", type=_float32())
+            ir.Value(name=f"{self.name}/{name}__{next(self.numbers)}", type=float32)
             for name in inputs
         ]
         outputs = content(inner, *given)

@@ -6,7 +6,8 @@ name beside the target, and is renamed onto it. Elsewhere a temporary file takes
 
 A file that keeps its weights in another one is written into a folder beside the target. The weights
 are moved out first, under a name made of their hash, so that the old file has the old ones until
-the new one takes its place.
+the new one takes its place. A process that is killed leaves the folder behind, but not the lock
+that it held on it: the next one that writes to the same target removes what nobody holds.
 """
 
 from __future__ import annotations
@@ -17,10 +18,17 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import TargetError, reason
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+TOKEN = r"[0-9a-f]{8}"
 
 
 def check_target(path: str | os.PathLike[str], *sources: object) -> Path:
@@ -52,13 +60,15 @@ def check_target(path: str | os.PathLike[str], *sources: object) -> Path:
 
 def _check_target(target: Path) -> None:
     folder = target.parent
+    with suppress(FileNotFoundError, NotADirectoryError):  # what lies beside it may not fit either
+        target.with_name(_data_name(target, "0" * 8)).lstat()
     if target.is_dir():
         raise TargetError(f"{target} is a folder. Name a file, such as {target / 'model.onnx'}.")
     if target.exists() and not target.is_file():
         raise TargetError(f"{target} is no ordinary file. Name another target.")
     if not folder.is_dir():
         raise TargetError(f"The folder {folder} does not exist. Create it, or name another target.")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):  # it is looked through for old data
         raise TargetError(f"The folder {folder} cannot be written to. Name another target.")
 
 
@@ -67,7 +77,7 @@ class Pending:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._beside = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        self._beside = _hidden(target)
         self._named = False
         try:
             flags = os.O_TMPFILE | os.O_RDWR
@@ -123,8 +133,7 @@ class PendingPair:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._folder = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-        self._folder.mkdir()
+        self._folder, self._lock = _locked_folder(target)
         self._data = ""
 
     @property
@@ -136,7 +145,7 @@ class PendingPair:
         return sum(file.stat().st_size for file in self._folder.iterdir())
 
     def fill_data(self, chunks: Iterable[bytes | memoryview]) -> str:
-        """Write the data, and return the name of its file.
+        """Write the data, and return the name of its file; there is none if there are no data.
 
         Raises:
             TargetError: The system refuses, e.g. because the disk is full.
@@ -150,8 +159,12 @@ class PendingPair:
 
         file = self._folder / "data"
         self._append(file, read())
-        self._data = f"{self._target.name}.{digest.hexdigest()[:8]}.data"
-        file.rename(self._folder / self._data)
+        with _refused(self._target):
+            if not file.stat().st_size:
+                file.unlink()
+                return ""
+            self._data = _data_name(self._target, digest.hexdigest()[:8])
+            file.rename(self._folder / self._data)
         return self._data
 
     def fill(self, chunks: Iterable[bytes | memoryview]) -> None:
@@ -169,8 +182,9 @@ class PendingPair:
             TargetError: The system refuses.
         """
         with _refused(self._target):
-            os.replace(self._folder / self._data, self._target.with_name(self._data))
-            _sync_folder(self._target.parent)
+            if self._data:
+                os.replace(self._folder / self._data, self._target.with_name(self._data))
+                _sync_folder(self._target.parent)
             os.replace(self.path, self._target)
             _sync_folder(self._target.parent)
         _forget_data(self._target, self._data)
@@ -178,6 +192,8 @@ class PendingPair:
     def close(self) -> None:
         """Let go of what was not kept."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
 
     def _append(self, file: Path, chunks: Iterable[bytes | memoryview]) -> None:
         with _refused(self._target):
@@ -201,6 +217,7 @@ def pending(target: Path, *, external: bool = False) -> Iterator[Pending | Pendi
         TargetError: The system refuses.
     """
     with _refused(target):
+        _forget_folders(target)
         file = PendingPair(target) if external else Pending(target)
     try:
         yield file
@@ -235,12 +252,86 @@ def _write_through(descriptor: int, chunks: Iterable[bytes | memoryview]) -> Non
     os.fsync(descriptor)
 
 
+def _data_name(target: Path, digest: str) -> str:
+    return f"{target.name}.{digest}.data"
+
+
+def _hidden(target: Path) -> Path:
+    """A new name beside the target."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+
+
 def _forget_data(target: Path, current: str = "") -> None:
-    """Remove the data of files that stood at the target before."""
-    ours = re.compile(re.escape(target.name) + r"\.[0-9a-f]{8}\.data")
+    """Remove the data of files that stood at the target before.
+
+    The new file is in its place by then. What the system keeps, because it is open elsewhere or
+    not ours, stays.
+    """
+    ours = re.compile(rf"{re.escape(target.name)}\.{TOKEN}\.data")
     for file in target.parent.iterdir():
-        if ours.fullmatch(file.name) and file.name != current:
-            file.unlink(missing_ok=True)
+        if ours.fullmatch(file.name) and file.name != current and not _is_folder(file):
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+
+
+def _locked_folder(target: Path) -> tuple[Path, int | None]:
+    """A new folder beside the target, and the lock that says that this process is writing there."""
+    while True:
+        folder = _hidden(target)
+        folder.mkdir()
+        # Before it is locked, another process may take it for one that was left behind.
+        with suppress(BlockingIOError):
+            lock = _lock(folder)
+            if folder.is_dir():
+                return folder, lock
+            if lock is not None:
+                os.close(lock)
+
+
+def _forget_folders(target: Path) -> None:
+    """Remove the folders of processes that were killed while they wrote to the target."""
+    folders = re.compile(rf"\.{re.escape(target.name)}\.{TOKEN}")
+    files = re.compile(rf"data|{re.escape(target.name)}(\.{TOKEN}\.data)?")
+    for folder in target.parent.iterdir():
+        if not folders.fullmatch(folder.name) or not _is_folder(folder):
+            continue
+        with suppress(BlockingIOError, FileNotFoundError):  # in use, or another was quicker
+            lock = _lock(folder)
+            if lock is None:
+                return
+            try:
+                if all(files.fullmatch(file.name) for file in folder.iterdir()):
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """The lock on a folder, which ends with the process.
+
+    Returns:
+        What to close, or None where the system or the file system has no such locks.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    if fcntl is None:
+        return None
+    descriptor = -1
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if descriptor >= 0:
+            os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return descriptor
+
+
+def _is_folder(file: Path) -> bool:
+    return file.is_dir() and not file.is_symlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -70,6 +70,24 @@ def test_a_new_file_takes_the_old_data_with_it(tmp_path):
     assert names(tmp_path) == ["model.onnx", "model.onnx.other.data"]
 
 
+def test_small_weights_need_no_data(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    report = export.to_onnx(model, tmp_path / "model.onnx", external_data=True)
+    assert names(tmp_path) == ["model.onnx"]
+    assert report.size == (tmp_path / "model.onnx").stat().st_size
+    assert export.verify(model, tmp_path / "model.onnx").passed
+
+
+def test_names_too_long_for_data_are_refused_at_once(tmp_path):
+    work = []
+    with pytest.raises(export.TargetError, match="too long"):
+        export.to_onnx(
+            model_of(0), tmp_path / ("x" * 242), external_data=True, progress=work.append
+        )
+    assert work == []
+    assert names(tmp_path) == []
+
+
 def test_a_failure_leaves_the_old_pair(tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     export.to_onnx(model_of(0), path, external_data=True)

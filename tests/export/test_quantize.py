@@ -198,6 +198,41 @@ def test_operator_sets(name, opset, tmp_path):
     onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
 
 
+def convolution():
+    model = keras.Sequential(
+        [
+            keras.Input((12, 4), name="x"),
+            layers.Conv1D(8, 3, activation="relu", name="one"),
+            layers.MaxPooling1D(),
+            layers.Conv1D(6, 3),
+            layers.GlobalMaxPooling1D(),
+            layers.Dense(3),
+        ]
+    )
+    randomize(model, 3)
+    return model
+
+
+def attention():
+    inputs = keras.Input((6, 8), name="x")
+    y = layers.MultiHeadAttention(2, 4)(inputs, inputs)
+    model = keras.Model(inputs, layers.Dense(3)(y))
+    randomize(model, 4)
+    return model
+
+
+@pytest.mark.parametrize("opset", [18, 21, 25])
+@pytest.mark.parametrize("builder", [cnn, convolution, attention])
+def test_static_ranges_in_every_operator_set(builder, opset, tmp_path):
+    """onnxruntime widens what is quantized over Reshape, Squeeze and Transpose as it loads."""
+    model, path = builder(), tmp_path / "model.onnx"
+    x = rows(model)
+    report = export.to_onnx(model, path, precision="int8", calibration={"x": x}, opset=opset)
+    assert report.opset == opset
+    assert report.nodes["QuantizeLinear"] > 0
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+
+
 def test_bad_input(tmp_path):
     with pytest.raises(export.OptionError, match="must be one of float32, float16, bfloat16, int8"):
         export.to_onnx(mlp(), tmp_path / "model.onnx", precision="int4")

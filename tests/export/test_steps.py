@@ -12,7 +12,8 @@ from onnx import helper, numpy_helper
 from kerasdl.export.steps import LARGEST, write_steps
 
 TIME, FEATURES, UNITS = 5, 4, 3
-GATES = {"GRU": 3, "RNN": 1}
+GATES = {"GRU": 3, "RNN": 1, "LSTM": 4}
+USUAL = {"GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
 FUNCTIONS = {
     "Affine": lambda x: x,
     "Elu": lambda x: np.where(x > 0, x, 0.7 * np.expm1(np.minimum(x, 0))),
@@ -27,7 +28,7 @@ READ = ["all", "last", "both"]
 
 
 def operator(kind, functions, rng, *, direction="forward", state=False, read="both", batch="n",
-             after=0, **attributes):  # fmt: skip
+             after=0, time=TIME, dtype="float32", **attributes):  # fmt: skip
     """A model of one operator with random weights, and its weights."""
     ways = 2 if direction == "bidirectional" else 1
     width = GATES[kind] * UNITS
@@ -37,7 +38,7 @@ def operator(kind, functions, rng, *, direction="forward", state=False, read="bo
         "b": rng.normal(size=(ways, 2 * width)),
     }
     # Small enough that states do not grow from step to step.
-    weights = {name: (0.4 * array).astype("float32") for name, array in weights.items()}
+    weights = {name: (0.4 * array).astype(dtype) for name, array in weights.items()}
     attributes |= {
         "hidden_size": UNITS,
         "direction": direction,
@@ -53,12 +54,15 @@ def operator(kind, functions, rng, *, direction="forward", state=False, read="bo
     given = ["x", "w", "r", "b", "", "h"] if state else ["x", "w", "r", "b"]
     node = helper.make_node(kind, given, outputs, name="layer", **attributes)
     shapes = {
-        "x": (TIME, batch, FEATURES),
+        "x": (time, batch, FEATURES),
         "h": (ways, batch, UNITS),
-        "y": (TIME, ways, batch, UNITS),
+        "y": (time, ways, batch, UNITS),
         "y_h": (ways, batch, UNITS),
     }
-    ends = {name: helper.make_tensor_value_info(name, 1, shape) for name, shape in shapes.items()}
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    ends = {
+        name: helper.make_tensor_value_info(name, number, shape) for name, shape in shapes.items()
+    }
     graph = helper.make_graph(
         [node],
         "model",
@@ -167,14 +171,70 @@ def test_every_function(function, rng):
 
 
 @pytest.mark.parametrize("kind", GATES)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("batch", [0, "n"])
-def test_an_empty_batch(kind, batch, rng):
-    """onnxruntime's GRU ends the process there."""
-    functions = ["Sigmoid", "Tanh"][-1 if kind == "RNN" else 0 :]
-    model, _ = operator(kind, functions, rng, batch=batch)
-    found = outputs_of(with_steps(model), {"x": np.zeros((TIME, 0, FEATURES), "float32")})
+def test_an_empty_batch(kind, batch, dtype, rng):
+    """onnxruntime's GRU and LSTM end the process there."""
+    model, _ = operator(kind, USUAL[kind], rng, batch=batch, dtype=dtype)
+    found = outputs_of(with_steps(model), {"x": np.zeros((TIME, 0, FEATURES), dtype)})
     shapes = {name: array.shape for name, array in found.items()}
     assert shapes == {"y": (TIME, 1, 0, UNITS), "y_h": (1, 0, UNITS)}
+    assert {array.dtype for array in found.values()} == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize("batch", [2, "n"])
+def test_no_time_at_all(batch, rng):
+    """onnxruntime's GRU ends the process there, too."""
+    model, _ = operator("GRU", USUAL["GRU"], rng, batch=batch, time="t")
+    changed = with_steps(model)
+    with pytest.raises(Exception, match="Scan"):
+        outputs_of(changed, {"x": np.zeros((0, 2, FEATURES), "float32")})
+    # Whose steps cannot be written down has the first state behind none of them.
+    model, _ = operator("GRU", USUAL["GRU"], rng, batch=batch, time="t", state=True, clip=3.0)
+    h = rng.normal(size=(1, 2, UNITS)).astype("float32")
+    given = {"x": np.zeros((0, 2, FEATURES), "float32"), "h": h}
+    found = outputs_of(with_steps(model), given)
+    np.testing.assert_array_equal(found["y_h"], h)
+    assert found["y"].shape == (0, 1, 2, UNITS)
+
+
+@pytest.mark.parametrize("kind", GATES)
+@pytest.mark.parametrize("direction", ["forward", "bidirectional"])
+def test_float16_is_computed_in_float32(kind, direction, rng):
+    functions = USUAL[kind] * (2 if direction == "bidirectional" else 1)
+    model, weights = operator(kind, functions, rng, direction=direction, dtype="float16")
+    changed = with_steps(model)
+    for batch in (1, 40):
+        x = rng.normal(size=(TIME, batch, FEATURES)).astype("float16")
+        h = np.zeros((weights["w"].shape[0], batch, UNITS))
+        found = outputs_of(changed, {"x": x})
+        wanted = (
+            outputs_of(model, {"x": x})
+            if kind == "LSTM"
+            else by_formula(kind, functions, weights, x, h, direction, 0)
+        )
+        for name, array in found.items():
+            assert array.dtype == np.float16
+            np.testing.assert_allclose(array, wanted[name], rtol=2e-3, atol=1e-3)
+
+
+def test_an_lstm_stays_with_all_its_states(rng):
+    model, _ = operator("LSTM", USUAL["LSTM"], rng, state=True)
+    model.graph.node[0].input.append("c")
+    model.graph.node[0].output.append("y_c")
+    state = helper.make_tensor_value_info("c", 1, (1, "n", UNITS))
+    model.graph.input.append(state)
+    model.graph.output.append(helper.make_tensor_value_info("y_c", 1, (1, "n", UNITS)))
+    changed = with_steps(model)
+    assert kinds_in(changed.graph)["LSTM"] == kinds_in(changed.graph)["If"] == 1
+    for batch in (1, 40):
+        x = rng.normal(size=(TIME, batch, FEATURES)).astype("float32")
+        h, c = rng.normal(size=(2, 1, batch, UNITS)).astype("float32")
+        given = {"x": x, "h": h, "c": c}
+        for name, array in outputs_of(model, given).items():
+            np.testing.assert_array_equal(outputs_of(changed, given)[name], array)
+    empty = {name: array[:, :0] for name, array in given.items()}
+    assert outputs_of(changed, empty)["y_c"].shape == (1, 0, UNITS)
 
 
 @pytest.mark.parametrize(
@@ -190,28 +250,45 @@ def test_a_fixed_batch_needs_no_branch(batch, kinds, rng):
     ("functions", "options"),
     [
         (["Sigmoid", "Tanh"], {"clip": 3.0}),
-        (["Sigmoid", "Tanh"], {"layout": 1}),
         (["Sigmoid", "LeakyRelu"], {}),
         (["Sigmoid", "Softplus"], {}),
     ],
 )
-def test_other_operators_stay(functions, options, rng):
-    if "layout" in options:
-        model, _ = operator("GRU", functions, rng)
-        model.graph.node[0].attribute.append(helper.make_attribute("layout", 1))
-        changed = ir.from_proto(model)
-        write_steps(changed)
-        assert [node.op_type for node in changed.graph] == ["GRU"]
-        return
+def test_other_operators_stay_where_there_is_a_batch(functions, options, rng):
     model, _ = operator("GRU", functions, rng, **options)
-    assert with_steps(model) == ir.to_proto(ir.from_proto(model))
+    changed = with_steps(model)
+    _has_no_steps(changed)
+    x = rng.normal(size=(TIME, 40, FEATURES)).astype("float32")
+    for name, array in outputs_of(model, {"x": x}).items():
+        np.testing.assert_array_equal(outputs_of(changed, {"x": x})[name], array)
+    assert outputs_of(changed, {"x": x[:, :0]})["y_h"].shape == (1, 0, UNITS)
+    fixed, _ = operator("GRU", functions, rng, batch=40, **options)
+    assert with_steps(fixed) == ir.to_proto(ir.from_proto(fixed))
+
+
+def _has_no_steps(model):
+    kinds = kinds_in(model.graph)
+    assert (kinds["GRU"], kinds["If"], kinds["Scan"]) == (1, 1, 0)
+
+
+def test_another_layout_stays(rng):
+    model, _ = operator("GRU", ["Sigmoid", "Tanh"], rng)
+    model.graph.node[0].attribute.append(helper.make_attribute("layout", 1))
+    changed = ir.from_proto(model)
+    write_steps(changed)
+    assert [node.op_type for node in changed.graph] == ["GRU"]
 
 
 def test_lengths_of_sequences_stay(rng):
     model, _ = operator("GRU", ["Sigmoid", "Tanh"], rng)
     model.graph.node[0].input.append("lengths")
     model.graph.input.append(helper.make_tensor_value_info("lengths", 6, ("n",)))
-    assert kinds_in(with_steps(model).graph) == {"GRU": 1}
+    changed = with_steps(model)
+    _has_no_steps(changed)
+    for batch in (2, 0):
+        x = rng.normal(size=(TIME, batch, FEATURES)).astype("float32")
+        found = outputs_of(changed, {"x": x, "lengths": np.full(batch, 3, "int32")})
+        assert found["y"].shape == (TIME, 1, batch, UNITS)
 
 
 def test_numbers_that_are_left_out(rng):

@@ -13,7 +13,7 @@ import pytest
 
 from kerasdl.export import TargetError, errors
 from kerasdl.export import write as write_module
-from kerasdl.export.write import check_target, write
+from kerasdl.export.write import check_target, pending, write
 
 
 def test_writes_and_replaces(tmp_path):
@@ -67,10 +67,20 @@ def test_targets_that_cannot_be_written(tmp_path):
         check_target(tmp_path / "pipe")
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
-    for unusable in (tmp_path / "a" / "x.onnx", tmp_path / ("x" * 300), None, "a\0b"):
+    # What is written beside the target has a longer name.
+    long = (tmp_path / ("x" * length) for length in (242, 250, 255, 256, 300))
+    for unusable in (tmp_path / "a" / "x.onnx", *long, None, "a\0b"):
         with pytest.raises(TargetError):
             check_target(unusable)
     assert check_target(tmp_path / "model.onnx") == tmp_path.resolve() / "model.onnx"
+    longest = check_target(tmp_path / ("x" * 241))
+    for external in (False, True):
+        with pending(longest, external=external) as file:
+            if external:
+                file.fill_data([b"data"])
+            file.fill([b"x"])
+            file.keep()
+    assert len(os.listdir(tmp_path)) == 5
 
 
 def test_the_model_itself_is_no_target(tmp_path):
@@ -128,3 +138,119 @@ def test_killed_at_any_moment(tmp_path):
         assert all(path.stat().st_size == 3_000_000 for path in leftovers)
         for path in leftovers:
             path.unlink()
+
+
+PAIR = """
+    from pathlib import Path
+    import sys, time
+    from kerasdl_write import pending
+    with pending(Path(sys.argv[1]), external=True) as pair:
+        pair.fill_data([bytes(9)])
+        pair.fill([b"model"])
+        print("ready", flush=True)
+        time.sleep(60)
+"""
+
+
+def pair_writer(tmp_path, target):
+    """A process that is about to keep a file and its data."""
+    text = Path(write_module.__file__).read_text(encoding="utf-8")
+    text = text.replace("from .errors", "from kerasdl_errors")
+    (tmp_path / "kerasdl_write.py").write_text(text, encoding="utf-8")
+    shutil.copy(errors.__file__, tmp_path / "kerasdl_errors.py")
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PAIR), target], cwd=tmp_path, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+def hidden(folder):
+    return sorted(file.name for file in folder.iterdir() if file.name.startswith("."))
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_what_a_killed_process_left_is_removed(external, tmp_path):
+    target = tmp_path / "out" / "model.onnx"
+    target.parent.mkdir()
+    process = pair_writer(tmp_path, target)
+    (left,) = hidden(target.parent)
+    mine = [".model.onnx.12345678", ".model.onnx.other", ".model.onnx.1a2b3c4d"]
+    for name in mine:
+        (target.parent / name).mkdir()
+    (target.parent / mine[0] / "notes").write_bytes(b"mine")
+    (target.parent / mine[1] / "data").write_bytes(b"mine")
+    (target.parent / mine[2]).rmdir()
+    (target.parent / mine[2]).write_bytes(b"mine")
+    # While the process lives, its folder stays.
+    with pending(target, external=external):
+        assert {left, *mine} <= set(hidden(target.parent))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    with pending(target.with_name("other.onnx"), external=external):
+        assert left in hidden(target.parent)
+    with pending(target, external=external) as file:
+        assert left not in hidden(target.parent)
+        file.fill([b"new"])
+        file.keep()
+    assert target.read_bytes() == b"new"
+    assert hidden(target.parent) == sorted(mine)
+
+
+def test_systems_without_locks(tmp_path, monkeypatch):
+    """Nothing is removed there."""
+    left = tmp_path / ".model.onnx.12345678"
+    left.mkdir()
+
+    def no_locks(descriptor, how):
+        raise OSError(38, "Function not implemented")
+
+    target = tmp_path / "model.onnx"
+    for name, value in (("fcntl.flock", no_locks), ("fcntl", None)):
+        monkeypatch.setattr(f"{write_module.__name__}.{name}", value)
+        with pending(target, external=True) as file:
+            file.fill_data([b"data"])
+            file.fill([b"x"])
+            file.keep()
+        assert left.is_dir()
+        assert len(os.listdir(tmp_path)) == 3
+
+
+def test_a_folder_that_is_taken_before_it_is_locked(tmp_path, monkeypatch):
+    real, turns = write_module._lock, iter(range(9))
+
+    def lock(folder):
+        turn = next(turns)
+        if turn == 0:
+            folder.rmdir()
+        if turn == 1:
+            raise BlockingIOError
+        return real(folder)
+
+    monkeypatch.setattr(write_module, "_lock", lock)
+    with pending(tmp_path / "model.onnx", external=True) as file:
+        file.fill([b"x"])
+        file.keep()
+    assert (tmp_path / "model.onnx").read_bytes() == b"x"
+    assert next(turns) == 3
+
+
+def test_folders_with_the_name_of_data_stay(tmp_path):
+    folder = tmp_path / "model.onnx.12345678.data"
+    folder.mkdir()
+    write(tmp_path / "model.onnx", b"new")
+    assert folder.is_dir()
+
+
+def test_old_data_that_cannot_be_removed(tmp_path, monkeypatch):
+    """The new file is complete all the same."""
+    data = tmp_path / "model.onnx.12345678.data"
+    data.write_bytes(b"old")
+
+    def refuse(path, missing_ok=False):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    write(tmp_path / "model.onnx", b"new")
+    assert (tmp_path / "model.onnx").read_bytes() == b"new"
+    assert data.exists()
