@@ -1,24 +1,71 @@
-"""One at a time: tracing changes layers, and tf2onnx, for as long as it takes."""
+"""Alone: what each call of `to_onnx`, `verify`, `inspect` and `fold` needs around it.
+
+One at a time, because tracing changes layers, and tf2onnx, for as long as it takes; and where
+TensorFlow and Keras compute with numbers, not inside of a graph that is being built.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+# Keras exports the scope, but not the question.
+from keras.src.backend.common.stateless_scope import in_stateless_scope
+
+from .errors import OptionError, SourceError, shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 LOCK = threading.RLock()
+SWITCHES = ("external_data", "layers", "unsafe")
+"""Options that are true or false. `unsafe="no"` must not let code run."""
 
 
 def alone(function: Callable[P, R]) -> Callable[P, R]:
-    """Let calls from several threads take turns."""
+    """Let calls from several threads take turns, each outside of graphs and scopes.
+
+    Raises:
+        SourceError: A call comes from inside of a graph or of a `keras.StatelessScope`.
+        OptionError: A switch is neither true nor false, or `progress` cannot be called.
+    """
 
     @wraps(function)
     def call(*arguments: P.args, **keywords: P.kwargs) -> R:
+        _check_place(function.__name__)
+        _check_options(keywords)
         with LOCK:
             return function(*arguments, **keywords)
 
     return call
+
+
+def _check_place(name: str) -> None:
+    if not tf.executing_eagerly():
+        raise SourceError(
+            f"`{name}` reads the numbers of a model, which are not there inside of a "
+            "`tf.function`, a `tf.Graph` or a symbolic call. Call it outside."
+        )
+    if in_stateless_scope():
+        raise SourceError(
+            f"`{name}` reads the variables of a model, which have other values inside of a "
+            "`keras.StatelessScope`. Call it outside."
+        )
+
+
+def _check_options(keywords: Mapping[str, Any]) -> None:
+    for name in SWITCHES:
+        value = keywords.get(name, False)
+        if not isinstance(value, bool | np.bool_):
+            raise OptionError(f"`{name}` must be True or False. Received: {name}={shown(value)}.")
+    progress = keywords.get("progress")
+    if progress is not None and not callable(progress):
+        raise OptionError(
+            "`progress` must be a function of one line of text, or None. "
+            f"Received: progress={shown(progress)}."
+        )

@@ -4,6 +4,9 @@ For TensorFlow a Dense on sequences is a product of matrices between two reshape
 for the shape of its input, an Embedding looks for negative indices. While a graph is traced, the
 `call` of these layers is another one, at any depth: inside attention, inside subclassed models.
 Recurrent layers are one operator each (`recurrent.py`).
+
+Layers that look words up find their table in the graph. A TextVectorization strips words of
+punctuation, where Keras strips texts: that is less to join again (`handlers/text.py`).
 """
 
 from __future__ import annotations
@@ -18,11 +21,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from .handlers.tables import table_in_graph
 from .operators import operator
 from .recurrent import call_of, has_operator
 
 LAYER_NORMALIZATION_SINCE = 17
 """ONNX operator set."""
+STRIPPING = ("strip_punctuation", "lower_and_strip_punctuation")
+PUNCTUATION = r"""[!"#$%&()\*\+,-\./:;<=>?@\[\\\]^_`{|}~']"""
+"""What Keras strips."""
 
 
 @contextmanager
@@ -139,12 +146,60 @@ def _layer_normalization(layer: Any, inputs: Any) -> Any:
     return operator("LayerNormalization", given, [tuple(inputs.shape)], attributes)[0]
 
 
+def _lookup(layer: Any, inputs: Any) -> Any:
+    with table_in_graph(layer):
+        return type(layer).call(layer, inputs)
+
+
+def _text_vectorization(layer: Any, inputs: Any) -> Any:
+    """No punctuation is white space, so that words can be told apart first."""
+    if layer._ragged:
+        raise ValueError("ONNX has no ragged tensors. Build the layer without `ragged=True`")
+    standardize, rank = layer._standardize, inputs.shape.rank
+    known = rank == 1 or (rank is not None and inputs.shape[-1] == 1)
+    if standardize not in STRIPPING or layer._split != "whitespace" or not known:
+        return type(layer).call(layer, inputs)
+    texts = inputs if rank == 1 else tf.squeeze(inputs, -1)
+    words = tf.strings.split(tf.strings.lower(texts) if "lower" in standardize else texts)
+    stripped = tf.strings.regex_replace(words.values, PUNCTUATION, "")
+    left = tf.where(tf.strings.regex_full_match(stripped, "(?s).+"))[:, 0]
+    words = tf.RaggedTensor.from_value_rowids(
+        tf.gather(stripped, left),
+        tf.gather(words.value_rowids(), left),
+        words.nrows(),
+        validate=False,
+    )
+    if layer._ngrams is not None:
+        words = tf.strings.ngrams(words, ngram_width=layer._ngrams, separator=" ")
+    # Not by assignment, which Keras would track.
+    vars(layer)["_preprocess"] = lambda inputs: words
+    try:
+        return type(layer).call(layer, inputs)
+    finally:
+        del vars(layer)["_preprocess"]
+
+
+def _hashing(layer: Any, inputs: Any) -> Any:
+    """Of whole numbers (`handlers/hashing.py`)."""
+    if any(x.dtype == tf.string for x in tf.nest.flatten(inputs)):
+        raise ValueError(
+            "ONNX cannot take strings apart. Hash them before the model, or look them up with a "
+            "StringLookup"
+        )
+    return type(layer).call(layer, inputs)
+
+
 CALLS: dict[type, Callable[..., Any]] = {
     keras.layers.Dense: _dense,
     keras.layers.Embedding: _embedding,
     keras.layers.Flatten: _flatten,
     keras.layers.GlobalAveragePooling2D: _global_average,
     keras.layers.GlobalAveragePooling3D: _global_average,
+    keras.layers.HashedCrossing: _hashing,
+    keras.layers.Hashing: _hashing,
+    keras.layers.IntegerLookup: _lookup,
     keras.layers.LayerNormalization: _layer_normalization,
+    keras.layers.StringLookup: _lookup,
+    keras.layers.TextVectorization: _text_vectorization,
     keras.layers.UpSampling2D: _up_sampling,
 }

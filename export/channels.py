@@ -47,7 +47,7 @@ def element_errors(result: np.ndarray, native: np.ndarray, exact: np.ndarray) ->
     if not _comparable(result, native):
         return np.full(native.shape, np.inf)
     if not is_float(native):
-        return (result.astype(str) != native.astype(str)).astype(np.float64)
+        return (_plain(result) != _plain(native)).astype(np.float64)
     odd = ~np.isfinite(native)
     same = (result == native) | (np.isnan(result) & np.isnan(native))
     with np.errstate(invalid="ignore"):
@@ -55,6 +55,17 @@ def element_errors(result: np.ndarray, native: np.ndarray, exact: np.ndarray) ->
     # A NaN in the result must not pass as "not larger".
     gaps = np.where(np.isnan(gaps), np.inf, gaps)
     return np.where(odd, np.where(same, 0.0, np.inf), gaps)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Strings as str: TensorFlow gives bytes, onnxruntime not."""
+    if array.dtype.kind != "O":
+        return array
+    texts = [
+        text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+        for text in array.flat
+    ]
+    return np.array(texts, object).reshape(array.shape)
 
 
 def _comparable(result: np.ndarray, native: np.ndarray) -> bool:

@@ -29,7 +29,6 @@ from .tidy import tidy
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-Numbers = dict[str, np.ndarray]
 DTYPES = {
     **dict.fromkeys(("FLOAT", "FLOATS"), np.float32),
     **dict.fromkeys(("INT", "INTS"), np.int64),
@@ -116,10 +115,13 @@ def check_constants(
     then = ir.load(file)
     if _structure(now.graph) != _structure(then.graph):
         return None
-    right, found = _numbers(now.graph), _numbers(then.graph)
+    # Names of nodes may be others, so that constants belong together by their places.
+    pairs = list(zip(_numbers(now.graph), _numbers(then.graph), strict=True))
     names = program.layer_names()
-    wrong = (_compare(name, layer_of(name, names), right[name], found[name]) for name in right)
-    return Constants(len(right), tuple(filter(None, wrong)))
+    wrong = (
+        _compare(name, layer_of(name, names), right, found) for (name, right), (_, found) in pairs
+    )
+    return Constants(len(pairs), tuple(filter(None, wrong)))
 
 
 def _structure(graph: ir.Graph) -> list[Any]:
@@ -133,7 +135,7 @@ def _structure(graph: ir.Graph) -> list[Any]:
                 node.op_type,
                 [None if value is None else value.name for value in node.inputs],
                 [value.name for value in node.outputs],
-                [(name, attribute.type) for name, attribute in sorted(node.attributes.items())],
+                [(n, a.type, a.ref_attr_name) for n, a in sorted(node.attributes.items())],
                 [_structure(inner) for inner in _inner(node)],
             )
             for node in graph
@@ -153,19 +155,19 @@ def _inner(node: ir.Node) -> Iterator[ir.Graph]:
             yield from attribute.as_graphs()
 
 
-def _numbers(graph: ir.Graph) -> Numbers:
-    """Constants by their name, and numbers in attributes by those of node and attribute."""
-    found = {str(name): _array(value.const_value) for name, value in graph.initializers.items()}
+def _numbers(graph: ir.Graph) -> Iterator[tuple[str, np.ndarray]]:
+    """Constants with their name, and numbers in attributes with those of node and attribute."""
+    for name, value in graph.initializers.items():
+        yield str(name), _array(value.const_value)
     for node in graph:
-        for name, attribute in node.attributes.items():
+        for name, attribute in sorted(node.attributes.items()):
             kind = attribute.type.name
             if kind in DTYPES:
-                found[f"{node.name}.{name}"] = np.asarray(attribute.value, DTYPES[kind])
+                yield f"{node.name}.{name}", np.asarray(attribute.value, DTYPES[kind])
             elif kind == "TENSOR":
-                found[f"{node.name}.{name}"] = _array(attribute.value)
+                yield f"{node.name}.{name}", _array(attribute.value)
         for inner in _inner(node):
-            found |= _numbers(inner)
-    return found
+            yield from _numbers(inner)
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -22,7 +22,7 @@ from .formats import Format
 from .graph import Graph
 from .guards import guard
 from .inference import drop_training_only
-from .opset import LAST_OF_TF2ONNX, raise_opset
+from .opset import raise_opset
 from .pin_shapes import pin_shapes
 from .program import Arrays, KerasProgram, Program
 from .quantize import quantize
@@ -75,11 +75,10 @@ def convert_program(
     with clock.stage("fold", "folding"):
         graph, folds, dropped = plan(program)
     with clock.stage("convert", "converting"):
-        first = min(opset, LAST_OF_TF2ONNX)
         if graph is None:
-            model = convert(program, program.inputs, first, careful=careful)
+            model = convert(program, program.inputs, opset, careful=careful)
         else:
-            model = convert_graph(graph, first, careful)
+            model = convert_graph(graph, opset, careful)
             folds = fold_onnx(model, graph, folds)
         half = stored.name == "float16"
         guard(model, half)

@@ -19,6 +19,7 @@ import tensorflow as tf
 from .calls import shorter_calls
 from .errors import ConversionError, reason
 from .graph import Graph, Node, layer_of
+from .opset import LAST_OF_TF2ONNX, MAXIMUM_OPSET
 from .precision import in_float32
 from .weights import NAME, Weights, bind, fold_constants
 
@@ -79,7 +80,8 @@ def convert(
     Args:
         call: Takes one tensor per input and returns a list of tensors.
         inputs: Shapes and dtypes of the inputs.
-        opset: ONNX operator set.
+        opset: ONNX operator set. What is written is at most of the last that tf2onnx knows, but
+            for operators that came later; `opset.raise_opset` raises the rest.
         names: Names of the layers, to find the one behind a TensorFlow operation.
         weights: Given for the fast way: large weights are not seen by tf2onnx (some operators
             want constants), and there is no copy of the graph to return to where an optimizer
@@ -95,16 +97,19 @@ def convert(
     with _tf2onnx_log() as log:
         try:
             function = _traced(call, inputs, weights)
-            model = ir.from_proto(_tf2onnx(function, len(inputs), opset, weights, careful))
+            first = min(int(opset), LAST_OF_TF2ONNX)
+            model = ir.from_proto(_tf2onnx(function, len(inputs), first, weights, careful))
             if weights is not None:
                 bind(model, weights)
             fold_constants(model)
+            _note_shapes(model, function)
         except ConversionError:
             raise
         # tf2onnx raises whatever its handlers run into.
         except Exception as error:
             raise ConversionError(reason(error)) from error
     _refuse_foreign(model, log, names)
+    _refuse_later(model, opset, names)
     return model
 
 
@@ -179,6 +184,16 @@ def _frozen(function: Any, given: list[str], outputs: list[str]) -> Any:
         return tf2onnx.tf_loader.tf_optimize(given, outputs, graph_def)
 
 
+def _note_shapes(model: ir.Model, function: Any) -> None:
+    """Give the outputs the shapes that TensorFlow knows; Keras now and then says others."""
+    import onnx_ir as ir
+
+    outputs = {value.name: value for value in model.graph.outputs}
+    for i, tensor in enumerate(function.outputs):
+        if tensor.shape.rank is not None:
+            outputs[f"output_{i}"].shape = ir.Shape(tensor.shape.as_list())
+
+
 def _refuse_foreign(model: ir.Model, log: Sequence[str], names: Sequence[str]) -> None:
     """Raise ConversionError if the file holds an operator that ONNX does not have."""
     import onnx.defs
@@ -198,6 +213,24 @@ def _refuse_foreign(model: ir.Model, log: Sequence[str], names: Sequence[str]) -
         raise ConversionError(
             f"{f'Layer `{layer}`' if layer else 'The model'} cannot be converted: "
             f"{log[0].strip().splitlines()[0]}",
+            layer,
+        )
+
+
+def _refuse_later(model: ir.Model, opset: int, names: Sequence[str]) -> None:
+    """Raise ConversionError if the file holds an operator that came after its operator set."""
+    import onnx.defs
+
+    for node in model.graph.all_nodes():
+        if node.domain or onnx.defs.has(node.op_type, int(opset)):
+            continue
+        later = range(int(opset) + 1, MAXIMUM_OPSET + 1)
+        first = next(version for version in later if onnx.defs.has(node.op_type, version))
+        layer = layer_of(node.name or "", names)
+        where = f"Layer `{layer}`" if layer else f"Node `{node.name}`"
+        raise ConversionError(
+            f"{where} cannot be written in opset {opset}, which has no {node.op_type}. "
+            f"Pass opset={first} or a later one.",
             layer,
         )
 

@@ -7,13 +7,15 @@ says so in its metadata, so that it can be compared with the model by anyone.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import OptionError
+from .errors import OptionError, shown
 from .ports import Port
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 METADATA = "kerasdl_ends"
 """Key of the metadata."""
+BATCH = "batch"
+"""What the first axis is called where it is free."""
+MOST_NUMBERS = 2**28
+"""Of one row or batch of an input; what is more would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -40,24 +46,30 @@ class Ends:
     def check(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
         """Raise OptionError unless this can be done with these ends."""
         _check_names(self.rename, inputs, outputs)
-        if isinstance(self.channels_first, str):
+        if isinstance(self.channels_first, str | bytes) or not isinstance(
+            self.channels_first, Sequence
+        ):
             raise OptionError(
-                f"`channels_first` must be a list of names. Received: {self.channels_first!r}."
+                f"`channels_first` must be a list of names. Received: {shown(self.channels_first)}."
             )
         for name in self.channels_first:
             _check_channels(name, inputs)
         if not isinstance(self.dimensions, Mapping):
             raise OptionError(
-                f"`dimensions` must map axes to extents or names. Received: {self.dimensions!r}."
+                "`dimensions` must map axes to extents or names. "
+                f"Received: {shown(self.dimensions)}."
             )
         own, free = _free(inputs), _free([*inputs, *outputs])
         for symbol, value in self.dimensions.items():
             _check_dimension(symbol, value, free)
-            if isinstance(value, int) and symbol not in own:
+            if isinstance(value, Integral) and symbol not in own:
                 raise OptionError(
                     f"`dimensions` can fix axes of the inputs, {own}; those of the outputs follow "
                     f"from them, and can be given names. Received: {symbol}={value!r}."
                 )
+        _check_shared(self.dimensions, free)
+        for port in inputs:
+            _check_size(port, self.fixed(port))
 
     def fixed(self, port: Port) -> Port:
         """The model's own end, with the extents that are fixed and the names that are given."""
@@ -111,15 +123,28 @@ class Ends:
             return cls()
         try:
             read = json.loads(metadata[METADATA])
-            names = {str(old): str(new) for old, new in read["rename"].items()}
-            return cls(names, tuple(read["channels_first"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise OptionError(
-                f"The file's note on its inputs and outputs is damaged: {metadata[METADATA]!r}."
-            ) from error
+        except (ValueError, RecursionError) as error:
+            raise _damaged(metadata) from error
+        match read:
+            case {"rename": dict(names), "channels_first": list(turned)}:
+                if all(isinstance(name, str) for name in (*names.values(), *turned)):
+                    return cls(names, tuple(turned))
+        raise _damaged(metadata)
 
     def with_extents(self, inputs: Sequence[Port], ends: Iterable[Any]) -> Ends:
-        """With the free axes of a model that the inputs of an ONNX graph fix."""
+        """With the free axes of a model that the inputs of an ONNX graph fix.
+
+        Raises:
+            OptionError: What the file says of its inputs does not suit the model's.
+        """
+        try:
+            for name in self.channels_first:
+                _check_channels(name, inputs)
+        except OptionError as error:
+            raise OptionError(
+                f"The file's note on its inputs does not suit the model: {error} Is it the file of "
+                "another model?"
+            ) from error
         given = {end.name: end.type.tensor_type.shape.dim for end in ends}
         if len(given) == len(inputs) == 1:
             given[self.in_file(inputs[0]).name] = next(iter(given.values()))
@@ -130,7 +155,10 @@ class Ends:
                 for (_, symbol), axis in zip(port.axes(), axes, strict=True):
                     if symbol and axis.dim_value > 0:
                         fixed[symbol] = axis.dim_value
-        return replace(self, dimensions=fixed)
+        found = replace(self, dimensions=fixed)
+        for port in inputs:
+            _check_size(port, found.fixed(port))
+        return found
 
     def names(
         self,
@@ -155,7 +183,7 @@ class Ends:
         wanted = [self.in_file(port).name for port in ports]
         if len(wanted) == len(present) == 1:
             return present
-        if set(wanted) == set(present):
+        if sorted(wanted) == sorted(present):
             return wanted
         raise OptionError(
             f"The ONNX file has the {kind} {present}, the model has {wanted}. "
@@ -164,32 +192,45 @@ class Ends:
 
     def _axis(self, size: int | None, symbol: str) -> tuple[int | None, str]:
         value = self.dimensions.get(symbol, symbol) if symbol else ""
-        return (value, "") if isinstance(value, int) else (size, value)
+        return (int(value), "") if isinstance(value, Integral) else (size, str(value))
 
 
 def _check_names(rename: Any, inputs: Sequence[Port], outputs: Sequence[Port]) -> None:
     names = [port.name for port in (*inputs, *outputs)]
     if not isinstance(rename, Mapping):
-        raise OptionError(f"`rename` must map names to names. Received: {rename!r}.")
+        raise OptionError(f"`rename` must map names to names. Received: {shown(rename)}.")
     for old, new in rename.items():
         if old not in names:
             raise OptionError(
-                f"`rename` must name inputs and outputs of the model, {names}. Received: {old!r}."
+                f"`rename` must name inputs and outputs of the model, {names}. "
+                f"Received: {shown(old)}."
             )
-        if not isinstance(new, str) or not new.strip():
-            raise OptionError(f"`rename` must give a name that is not empty. Received: {new!r}.")
+        if not isinstance(new, str) or not new.strip() or not new.isprintable():
+            raise OptionError(
+                "`rename` must give a name that is not empty, of characters that can be printed. "
+                f"Received: {shown(new)}."
+            )
     after = [rename.get(name, name) for name in names]
     if len(set(after)) < len(set(names)):
-        raise OptionError(f"`rename` must leave all names different. Received: {dict(rename)}.")
+        raise OptionError(
+            f"`rename` must leave all names different. Received: {shown(dict(rename))}."
+        )
 
 
-def _check_channels(name: str, inputs: Sequence[Port]) -> None:
+def _damaged(metadata: Mapping[str, str]) -> OptionError:
+    return OptionError(
+        f"The file's note on its inputs and outputs is damaged: {shown(metadata[METADATA])}. "
+        "Export it again."
+    )
+
+
+def _check_channels(name: Any, inputs: Sequence[Port]) -> None:
     ranks = {port.name: len(port.shape) for port in inputs}
-    if ranks.get(name, 0) < 3:
+    if not isinstance(name, str) or ranks.get(name, 0) < 3:
         able = [known for known, rank in ranks.items() if rank >= 3]
         raise OptionError(
             "`channels_first` must name inputs with a batch, space and channels, of which the "
-            f"model has {able}. Received: {name!r}."
+            f"model has {able}. Received: {shown(name)}."
         )
 
 
@@ -201,13 +242,39 @@ def _free(ports: Sequence[Port]) -> list[str]:
 def _check_dimension(symbol: str, value: Any, free: Sequence[str]) -> None:
     if symbol not in free:
         raise OptionError(
-            f"`dimensions` must name free axes of the model, {free}. Received: {symbol!r}."
+            f"`dimensions` must name free axes of the model, {free}. Received: {shown(symbol)}."
         )
-    named = isinstance(value, str) and value.strip() != ""
-    if not named and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    named = isinstance(value, str) and value.isidentifier()
+    if not named and (isinstance(value, bool) or not isinstance(value, Integral) or value < 1):
         raise OptionError(
-            "`dimensions` must give an extent of at least 1, or a name. "
-            f"Received: {symbol}={value!r}."
+            "`dimensions` must give an extent of at least 1, or a name of letters, digits and "
+            f"underscores. Received: {symbol}={shown(value)}."
+        )
+
+
+def _check_shared(dimensions: Mapping[str, int | str], free: Sequence[str]) -> None:
+    """Axes of one name have one extent.
+
+    That is for the user to say of each of them, and of a batch it is never so.
+    """
+    for symbol, value in dimensions.items():
+        same = [
+            other for other in free if other != symbol and dimensions.get(other, other) == value
+        ]
+        unsaid = [other for other in same if BATCH in {other, symbol} or other not in dimensions]
+        if isinstance(value, str) and (unsaid or value == BATCH != symbol):
+            raise OptionError(
+                "`dimensions` must give axes of different extents different names, and this is "
+                f"that of `{unsaid[0] if unsaid else BATCH}`. Received: {symbol}={value!r}."
+            )
+
+
+def _check_size(port: Port, fixed: Port) -> None:
+    """Whether an input whose extents are fixed can be compared in memory."""
+    if fixed.shape != port.shape and math.prod(filter(None, fixed.shape)) > MOST_NUMBERS:
+        raise OptionError(
+            f"An input must have at most {MOST_NUMBERS:,} numbers. Received: {fixed}. "
+            "Fix smaller extents."
         )
 
 

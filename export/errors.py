@@ -13,10 +13,15 @@ The number is the exit code of the command line.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .report import Report
+
+WRAPPED = "Exception encountered: "
+"""How Keras begins the line with the reason, behind all of a model's configuration."""
+LONGEST = 200
+"""Characters of a value that an error quotes."""
 
 
 class ExportError(Exception):
@@ -75,4 +80,19 @@ def reason(error: BaseException) -> str:
         lines = lines[1:]
     if lines and lines[0].startswith("in user code"):
         lines = lines[-1:]
+    if lines and "could not be deserialized properly" in lines[0]:
+        inner = [line.removeprefix(WRAPPED) for line in lines if line.startswith(WRAPPED)]
+        lines = inner[-1:] or lines
+    if len(lines) > 1 and lines[0].endswith(":"):
+        lines = [" ".join(lines[:2])]
     return lines[0][:300] if lines else type(error).__name__
+
+
+def shown(value: Any) -> str:
+    """A value as an error quotes it: only its beginning, if it is long."""
+    try:
+        text = repr(value)
+    # The class may be the user's own, and Python refuses integers of too many digits.
+    except Exception:  # noqa: BLE001
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

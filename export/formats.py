@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import OptionError
+from .errors import OptionError, shown
 
 SAFETY = 16.0
 """Tolerance as a multiple of the noise, for float32."""
@@ -122,6 +122,8 @@ def format_of(name: str) -> Format:
     Raises:
         OptionError: There is none.
     """
-    if name not in FORMATS:
-        raise OptionError(f"`precision` must be one of {', '.join(FORMATS)}. Received: {name!r}.")
+    if not isinstance(name, str) or name not in FORMATS:
+        raise OptionError(
+            f"`precision` must be one of {', '.join(FORMATS)}. Received: {shown(name)}."
+        )
     return FORMATS[name]

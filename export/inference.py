@@ -132,4 +132,6 @@ def distance_from_zero(node: Node) -> float:
 
 def float64(variable: Any) -> np.ndarray:
     """A variable's value in float64."""
-    return np.asarray(keras.ops.convert_to_numpy(variable.value), dtype=np.float64)
+    # TensorFlow's variables do not know NumPy 2's `copy` yet, its tensors do.
+    tensor = keras.ops.convert_to_tensor(variable.value)
+    return np.asarray(keras.ops.convert_to_numpy(tensor), dtype=np.float64)

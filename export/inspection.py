@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from .alone import alone
 from .clock import Clock
@@ -120,7 +119,7 @@ def _inspect_onnx(path: Path) -> Inspection:
         inputs=[_end(end) for end in proto.graph.input if end.name not in constants],
         outputs=[_end(end) for end in proto.graph.output],
         operations=_counted(node.op_type for node in proto.graph.node),
-        parameters=sum(int(np.prod(t.dims)) for t in proto.graph.initializer),
+        parameters=sum(math.prod(t.dims) for t in proto.graph.initializer),
         facts={
             "opset": ", ".join(f"{e.domain or 'ai.onnx'} {e.version}" for e in proto.opset_import),
             "producer": f"{proto.producer_name} {proto.producer_version}".strip(),
@@ -132,6 +131,9 @@ def _inspect_onnx(path: Path) -> Inspection:
 def _end(end: Any) -> str:
     import onnx
 
+    sort = end.type.WhichOneof("value") or "unknown"
+    if sort != "tensor_type":
+        return f"{end.name}: {sort.removesuffix('_type')}"
     tensor = end.type.tensor_type
     axes = ", ".join(d.dim_param or str(d.dim_value) for d in tensor.shape.dim)
     kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()

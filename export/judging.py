@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from .formats import FLOAT32, Format
 from .graph import layer_of
 from .metadata import versions
 from .parity import Judge
+from .ports import Port, seen
 from .program import KerasProgram, Program
 from .report import Report
 from .runtime import RefusedError
-from .samples import Rows, data_rows, edge_rows, load_data, random_rows, zero_rows
+from .samples import Rows, data_rows, edge_rows, joined, load_data, random_rows, zero_rows
 
 Data = Mapping[str, Any] | str | os.PathLike[str]
 
@@ -38,7 +40,6 @@ def add_truth(judge: Judge, own: Sequence[Rows], clock: Clock, *, random: bool =
     with clock.stage("reference", "running the model in float32 and float64"):
         if random:
             _add_random(judge, optional=bool(own))
-            _add_edges(judge)
         try:
             judge.add(own)
         except Exception as error:
@@ -46,32 +47,28 @@ def add_truth(judge: Judge, own: Sequence[Rows], clock: Clock, *, random: bool =
 
 
 def _add_random(judge: Judge, optional: bool) -> None:
-    """Random rows; zeros where the model cannot take those, e.g. as indices."""
+    """Random rows with edges, without them, or zeros: what the model can take, e.g. as indices.
+
+    Edges are for float32 alone, since shorter numbers are coarse where they are large.
+    """
     program = judge.program
-    for rows in (random_rows, zero_rows):
+    edges = edge_rows(program) if judge.stored is FLOAT32 else []
+    choices = [partial(joined, random_rows(program), edges)] if edges else []
+    for rows in (*choices, partial(random_rows, program), partial(zero_rows, program)):
         try:
-            judge.add(rows(program))
+            judge.add(rows())
             return
         # Keras raises whatever the model's own code does on data it cannot take.
         except Exception as error:  # noqa: BLE001
             judge.truths.clear()
             failure = error
+            if rows in choices:
+                judge.edge_failure = reason(error)
     if not optional:
         raise SourceError(
             f"Model `{program.name}` cannot be run on random data, nor on zeros: "
             f"{reason(failure)}. Give it arrays that it can take with `data`."
         ) from failure
-
-
-def _add_edges(judge: Judge) -> None:
-    """What random rows leave out, if the model takes it; in float32, since shorter numbers are
-    coarse where they are large."""
-    if judge.stored is FLOAT32:
-        try:
-            judge.add(edge_rows(judge.program))
-        # Keras raises whatever the model's own code does on data it cannot take.
-        except Exception as error:  # noqa: BLE001
-            judge.edge_failure = reason(error)
 
 
 def compare(report: Report, judge: Judge, file: Path, clock: Clock) -> None:
@@ -93,6 +90,19 @@ def compare(report: Report, judge: Judge, file: Path, clock: Clock) -> None:
             "random data was not joined by zeros, large numbers and ties, on which Keras stops: "
             + judge.edge_failure
         )
+
+
+def as_seen(report: Report, judge: Judge) -> list[Port]:
+    """The outputs with the shapes that the model's results have, where Keras says others.
+
+    A free first axis need not be the batch's: a Reshape may have made more rows of it.
+    """
+    symbol = next((port.axes()[0][1] for port in report.inputs if port.shape), "")
+    batches = [truth.batch for truth in judge.truths]
+    return [
+        seen(port, [truth.native[i].shape for truth in judge.truths], batches, symbol)
+        for i, port in enumerate(report.outputs)
+    ]
 
 
 def look_at_layers(

@@ -6,9 +6,10 @@ a file is relabelled if none of its operators has changed.
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING
 
-from .errors import ConversionError, OptionError, reason
+from .errors import ConversionError, OptionError, reason, shown
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -19,11 +20,11 @@ LAST_OF_TF2ONNX, LAST_OF_ONNXSCRIPT = 18, 25
 
 def check_opset(opset: int) -> None:
     """Raise OptionError unless the opset is one that can be written."""
-    if isinstance(opset, bool) or not isinstance(opset, int):
-        raise OptionError(f"`opset` must be an integer. Received: opset={opset!r}.")
+    if isinstance(opset, bool) or not isinstance(opset, Integral):
+        raise OptionError(f"`opset` must be an integer. Received: opset={shown(opset)}.")
     if not MINIMUM_OPSET <= opset <= MAXIMUM_OPSET:
         raise OptionError(
-            f"`opset` must be in {MINIMUM_OPSET}..{MAXIMUM_OPSET}. Received: opset={opset}. "
+            f"`opset` must be in {MINIMUM_OPSET}..{MAXIMUM_OPSET}. Received: opset={shown(opset)}. "
             f"{DEFAULT_OPSET} is the default."
         )
 
@@ -36,6 +37,7 @@ def raise_opset(model: ir.Model, opset: int) -> None:
     """
     import onnx.helper
 
+    opset = int(opset)  # NumPy's integers would end up in the report
     if opset <= LAST_OF_TF2ONNX:
         return
     _convert(model, min(opset, LAST_OF_ONNXSCRIPT))

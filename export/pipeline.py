@@ -18,10 +18,11 @@ from .conversion import convert_program
 from .ends import Ends
 from .errors import ConversionError, OptionError, ParityError, SourceError
 from .formats import Format, format_of
-from .judging import Data, add_truth, compare, look_at_layers, own_rows, report_on
+from .judging import Data, add_truth, as_seen, compare, look_at_layers, own_rows, report_on
 from .metadata import is_careful, metadata, parity_entry
 from .opset import DEFAULT_OPSET, check_opset
 from .parity import Judge, Tolerance
+from .ports import Port, agreed
 from .program import KerasProgram, Program
 from .quantize import format_in, has_fixed_ranges
 from .report import INCONCLUSIVE, Report
@@ -33,6 +34,7 @@ from .write import PendingPair, check_target, pending
 
 if TYPE_CHECKING:
     import keras
+    import onnx_ir as ir
 
 MOST_CALIBRATING = 4
 """Batches of the calibration on which the file is compared."""
@@ -117,7 +119,9 @@ def to_onnx(
     clock = Clock(progress) if progress else Clock()
     tolerance = Tolerance.given(rtol, atol)
     stored = _format(precision, calibration)
-    ends = Ends(rename or {}, channels_first, dimensions or {})
+    ends = Ends(
+        {} if rename is None else rename, channels_first, {} if dimensions is None else dimensions
+    )
     check_opset(opset)
     target = check_target(path, model, data, calibration)
     with clock.stage("source", "reading the model"):
@@ -132,6 +136,8 @@ def to_onnx(
         made = convert_program(program, ends, stored, opset, calibration, clock, careful)
         report = report_on(model, path, program, ends, stored)
         report.folds, report.dropped = made.folds, made.dropped
+        report.outputs = _agreed(report.outputs, made.model)
+        report.outputs = as_seen(report, judge)
         noted = metadata(model, report.versions, made.folds, stored, ends, careful)
         tidy(made.model, program.name, report.inputs, report.outputs, noted)
         report.opset = made.model.opset_imports[""]
@@ -147,6 +153,8 @@ def to_onnx(
             if not judge.truths:
                 shown = own + calibrating[:MOST_CALIBRATING]
                 add_truth(judge, shown, clock, random=not calibrating)
+                if [*map(str, as_seen(report, judge))] != [*map(str, report.outputs)]:
+                    return attempt(careful)
             try:
                 compare(report, judge, file.path, clock)
             except ConversionError:
@@ -264,7 +272,8 @@ def verify(
     try:
         compare(report, judge, Path(onnx_path), clock)
     except ConversionError as error:
-        raise SourceError(f"{onnx_path} does not run on the model's inputs: {error}") from error
+        cause = error.__cause__ or error
+        raise SourceError(f"{onnx_path} does not run on the model's inputs: {cause}") from error
     look_at_layers(report, judge, Path(onnx_path), clock, complete=layers)
     if random and same_versions(noted):
         report.constants = check_constants(
@@ -281,6 +290,17 @@ def verify(
         report.notes.append("a SavedModel holds no Keras layers that could be compared one by one")
     report.seconds = clock.seconds
     return report
+
+
+def _agreed(outputs: Sequence[Port], model: ir.Model) -> list[Port]:
+    """The outputs of a file, with the extents that the conversion has found."""
+    found = []
+    shapes = {value.name: value.shape for value in model.graph.outputs}
+    for i, port in enumerate(outputs):
+        shape = shapes[f"output_{i}"]
+        sizes = None if shape is None else [s if isinstance(s, int) else None for s in shape]
+        found.append(port if sizes is None else agreed(port, tuple(sizes)))
+    return found
 
 
 def _format(precision: str, calibration: Data | None) -> Format:

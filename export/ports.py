@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,44 @@ class Port:
             )
             for axis, size in enumerate(self.shape)
         ]
+
+
+def agreed(port: Port, known: tuple[int | None, ...]) -> Port:
+    """The port with the extents that are known otherwise, where they contradict its own."""
+    if len(known) != len(port.shape):
+        return Port(port.name, known, port.dtype)
+    pairs = zip(port.shape, known, strict=True)
+    own = tuple(new if None not in (old, new) else old for old, new in pairs)
+    return replace(port, shape=own)
+
+
+def seen(
+    port: Port, shapes: Sequence[tuple[int, ...]], batches: Sequence[int], symbol: str
+) -> Port:
+    """The port as its arrays are, where they contradict it.
+
+    Args:
+        port: The port.
+        shapes: Of some arrays.
+        batches: The batches that they belong to.
+        symbol: Name of the batch's axis.
+    """
+    if len(set(map(len, shapes))) != 1:
+        return port
+    known = port if len(port.shape) == len(shapes[0]) else Port(port.name, shapes[0], port.dtype)
+    axes: list[tuple[int | None, str]] = []
+    for number, (size, name) in enumerate(known.axes()):
+        extents = [shape[number] for shape in shapes]
+        other = f"{port.name}_{number}"
+        if size is not None and {*extents} == {size} and known is port:
+            axes.append((size, ""))
+        elif size is None and (name != symbol or extents == list(batches)):
+            axes.append((None, name))
+        elif size is not None and len({*extents}) == 1:
+            axes.append((extents[0], ""))
+        else:
+            axes.append((None, symbol if extents == list(batches) else other))
+    return replace(port, shape=tuple(s for s, _ in axes), symbols=tuple(n for _, n in axes))
 
 
 def is_any_batch(ports: Iterable[Port]) -> bool:

@@ -10,14 +10,14 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .constants import Constants, WrongConstant
-from .errors import OptionError, SourceError, reason
+from .errors import OptionError, SourceError, reason, shown
 from .folding import Fold
 from .histogram import EDGES
 from .latency import Latency
@@ -29,6 +29,8 @@ from .write import check_target, write
 
 FORMAT = 1
 """Of the JSON; a report with a higher number was written by a newer version."""
+LARGEST = 2**63
+"""No count of a report reaches it; formatting larger ones fails."""
 SUFFIXES = (".html", ".json", ".txt")
 INCONCLUSIVE = (
     "rounding alone may move the output by a quarter of itself, or no number "
@@ -216,7 +218,10 @@ class Report:
                 f"The report has format {number}, this version of kerasdl reads up to {FORMAT}. "
                 "Install a newer one."
             )
-        return from_plain(cls, data, "report")
+        report: Report = from_plain(cls, data, "report")
+        _check_ports(report)
+        _check_counts(report)
+        return report
 
     def to_json(self) -> str:
         """The report as a JSON document."""
@@ -231,7 +236,7 @@ class Report:
         """
         try:
             data = json.loads(text)
-        except (ValueError, RecursionError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise SourceError(f"This is no JSON: {reason(error)}.") from error
         return cls.from_dict(data)
 
@@ -277,11 +282,15 @@ class Report:
         Raises:
             SourceError: It cannot be read, is no report, or one of a newer version.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise SourceError(f"The report must be the path of a file. Received: {shown(path)}.")
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
             raise SourceError(f"{path} cannot be read: {reason(error)}.") from error
-        except SourceError as error:
+        try:
+            return cls.from_json(text)
+        except (SourceError, OptionError) as error:
             raise SourceError(f"{path}: {error}") from error
 
     def to_text(self) -> str:
@@ -349,11 +358,38 @@ class Report:
 
 def check_suffix(path: str | os.PathLike[str]) -> str:
     """The suffix that says which view of a report a file holds."""
+    if not isinstance(path, str | os.PathLike):
+        raise OptionError(f"A report's file must be a path. Received: {shown(path)}.")
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         allowed = ", ".join(f"`{each}`" for each in SUFFIXES)
         raise OptionError(f"A report's file must end in one of {allowed}. Received: {path}.")
     return suffix
+
+
+def _check_ports(report: Report) -> None:
+    for port in (*report.inputs, *report.outputs):
+        if port.symbols and len(port.symbols) != len(port.shape):
+            raise SourceError(
+                "The inputs and outputs of a report must have one symbol per axis. Received: "
+                f"{shown(port.shape)} with {shown(port.symbols)} of `{port.name}`."
+            )
+
+
+def _check_counts(report: Report) -> None:
+    for count in _integers(to_plain(report)):
+        if not 0 <= count < LARGEST:
+            raise SourceError(
+                f"The integers of a report must be in 0..2^63 − 1. Received: {shown(count)}."
+            )
+
+
+def _integers(plain: Any) -> Iterator[int]:
+    if isinstance(plain, int):
+        yield plain
+    elif isinstance(plain, dict | list):
+        for item in plain.values() if isinstance(plain, dict) else plain:
+            yield from _integers(item)
 
 
 def verdict_of(check: Check) -> str:

@@ -7,28 +7,22 @@ inference graph another operation takes their place, which computes the same:
    because TensorFlow has no CPU kernel for them; ONNX has.
 2. `Flattened`: a TimeDistributed layer is its inner layer on all steps of all samples at once.
    Keras writes one call per step, or a loop if their number is free.
-3. `Lookup`: the table of an IntegerLookup or a StringLookup lies in a resource of TensorFlow's;
-   here it lies in the graph.
 
 They run while a graph is converted, and never on numbers.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from .graph import Graph, Node
 
 CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-LOOKUPS = (keras.layers.IntegerLookup, keras.layers.StringLookup)
 
 
 def rewrite(graph: Graph) -> None:
@@ -95,69 +89,6 @@ class Flattened(_Form):
         return tf.reshape(y, [-1, shape[1], *ops.shape(y)[1:]])
 
 
-class Lookup(_Form):
-    """A lookup layer whose table is an operation of the graph."""
-
-    def call(self, x: Any) -> Any:
-        with _standing_in(self.layer):
-            return self.layer.call(x)
-
-
-@contextmanager
-def _standing_in(layer: Any) -> Iterator[None]:
-    table, mask_token = layer.lookup_table, layer.mask_token
-    masked = None if mask_token is None else (layer._mask_key, layer._mask_value)
-    layer.lookup_table, layer.mask_token = _Table(table, masked), None
-    try:
-        yield
-    finally:
-        layer.lookup_table, layer.mask_token = table, mask_token
-
-
-class _Table:
-    """A table of TensorFlow's with its content in the name, for `handlers/tables.py` to read.
-
-    What the mask token stands for is one more entry.
-    """
-
-    def __init__(self, table: Any, masked: tuple[Any, Any] | None) -> None:
-        self.table, self.masked = table, masked
-
-    def size(self) -> Any:
-        return self.table.size()
-
-    def lookup(self, keys: Any) -> Any:
-        with tf.init_scope():
-            keys_and_values = (np.asarray(part).tolist() for part in self.table.export())
-            entries = dict(zip(*keys_and_values, strict=True))
-            if self.masked is not None:
-                key, value = (np.asarray(part).tolist() for part in self.masked)
-                entries[key.encode() if isinstance(key, str) else key] = value
-        content = {
-            "keys": [_text(key) for key in entries],
-            "values": [_text(value) for value in entries.values()],
-            "kinds": [
-                "O" if dtype == tf.string else "i"
-                for dtype in (self.table.key_dtype, self.table.value_dtype)
-            ],
-        }
-        table = tf.raw_ops.HashTableV2(
-            key_dtype=self.table.key_dtype,
-            value_dtype=self.table.value_dtype,
-            shared_name=json.dumps(content),
-        )
-        values = tf.raw_ops.LookupTableFindV2(
-            table_handle=table,
-            keys=tf.cast(keys, self.table.key_dtype),
-            default_value=self.table._default_value,
-        )
-        return tf.ensure_shape(values, keys.shape)
-
-
-def _text(value: Any) -> Any:
-    return value.decode() if isinstance(value, bytes) else value
-
-
 def _is_compiled(node: Node) -> bool:
     layer = node.operation
     if type(layer) not in CONVOLUTIONS or layer.quantization_mode is not None or layer.lora_enabled:
@@ -171,12 +102,7 @@ def _is_distributed(node: Node) -> bool:
     return type(layer) is keras.layers.TimeDistributed and node.keywords.get("mask") is None
 
 
-def _is_lookup(node: Node) -> bool:
-    return type(node.operation) in LOOKUPS
-
-
 REWRITES: tuple[tuple[Callable[[Node], bool], Callable[[Any], Any]], ...] = (
     (_is_compiled, DirectConvolution),
     (_is_distributed, Flattened),
-    (_is_lookup, Lookup),
 )

@@ -59,7 +59,8 @@ def mean_reach(runs: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
     """The root mean square of the outputs' distances in several runs."""
     if len(runs) == 1:
         return list(runs[0])
-    return [np.sqrt(np.mean(np.square(each), axis=0)) for each in zip(*runs, strict=True)]
+    with np.errstate(over="ignore"):
+        return [np.sqrt(np.mean(np.square(each), axis=0)) for each in zip(*runs, strict=True)]
 
 
 def unknown_reach(native: np.ndarray, stored: Format = FLOAT32) -> np.ndarray:

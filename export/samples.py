@@ -106,6 +106,16 @@ def edge_rows(program: Program, seed: int = 0) -> list[Rows]:
     return [Rows(arrays, tuple(batches), tuple(bool(port.shape) for port in program.inputs))]
 
 
+def joined(rows: Sequence[Rows], behind: Sequence[Rows]) -> list[Rows]:
+    """Rows and others behind them, to be run at once where that can be done."""
+    if len(rows) != 1 or len(behind) != 1 or not all(rows[0].free):
+        return [*rows, *behind]
+    (first,), (last,) = rows, behind
+    pairs = zip(first.arrays, last.arrays, strict=True)
+    moved = (replace(batch, places=first.count + batch.places) for batch in last.batches)
+    return [Rows([np.concatenate(pair) for pair in pairs], (*first.batches, *moved), first.free)]
+
+
 def _fixed_size(program: Program) -> int | None:
     return next((port.shape[0] for port in program.inputs if port.shape and port.shape[0]), None)
 

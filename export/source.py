@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 import zipfile
 from collections.abc import Sequence
@@ -15,12 +16,19 @@ from pathlib import Path
 
 import keras
 
-from .errors import OptionError, SourceError, reason
+from .errors import OptionError, SourceError, reason, shown
 from .program import KerasProgram, Program
 from .saved_model import SavedModelProgram
 from .side_effects import side_effects
 
 ACCEPTED = "a .keras file, a .h5 file or a SavedModel folder"
+REFUSED = {
+    "a `Lambda` layer": "carries Python code (a Lambda layer), which is not run",
+    "a Python lambda": "carries Python code (a lambda), which is not run",
+    "a `TFSMLayer`": "has a TFSMLayer, which loads a SavedModel from elsewhere; it is not loaded",
+    "a vocabulary file": "takes a vocabulary from a file outside of it, which is not read",
+}
+"""What Keras does not do in its safe mode, by its own words."""
 
 
 def open_source(
@@ -38,12 +46,14 @@ def open_source(
 
     Raises:
         SourceError: Nothing can be read there, or it is no model.
+        OptionError: A module cannot be imported.
     """
+    _check_imports(imports)
     if isinstance(source, keras.Model):
         return KerasProgram(source)
     if not isinstance(source, str | os.PathLike):
         raise SourceError(
-            f"The model must be a keras.Model or a path to {ACCEPTED}. Received: {source!r}."
+            f"The model must be a keras.Model or a path to {ACCEPTED}. Received: {shown(source)}."
         )
     for module in imports:
         _import(module)
@@ -58,15 +68,24 @@ def open_source(
         raise SourceError(f"{path} cannot be read: {reason(error)}") from error
 
 
+def _check_imports(imports: Sequence[str]) -> None:
+    listed = isinstance(imports, Sequence) and not isinstance(imports, str)
+    if not listed or not all(isinstance(name, str) for name in imports):
+        raise OptionError(
+            f"`imports` must be a list of names of modules. Received: {shown(imports)}."
+        )
+
+
 def _import(module: str) -> None:
     # As with `python -m`, modules beside the user come first.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         importlib.import_module(module)
-    # The module's own code may raise anything.
-    except Exception as error:
-        raise OptionError(f"The module `{module}` cannot be imported: {reason(error)}") from error
+    # The module's own code may raise anything, and a script may end with `sys.exit(0)`.
+    except (Exception, SystemExit) as error:
+        what = "it ends the process" if isinstance(error, SystemExit) else reason(error)
+        raise OptionError(f"The module `{module}` cannot be imported: {what}") from error
 
 
 def _load_saved_model(path: Path, unsafe: bool) -> Program:
@@ -130,12 +149,15 @@ def _check_archive(path: Path) -> None:
 
 def _explain(path: Path, error: Exception) -> str:
     text = str(error)
-    if "safe_mode" in text or ("Lambda" in text and "arbitrary code" in text):
+    asked = re.search(r"Requested the (?:deserialization|loading) of (an? [\w` ]+)", text)
+    if asked or "safe_mode" in text:
+        known = (what for words, what in REFUSED.items() if asked and asked[1].startswith(words))
+        what = next(known, "has a part that Keras loads from trusted files alone")
         return (
-            f"{path} carries Python code (a Lambda layer), which is not run. If you trust the "
-            "file, load it with `--unsafe` (in Python: `unsafe=True`)."
+            f"{path} {what}. If you trust the file, load it with `--unsafe` (in Python: "
+            "`unsafe=True`)."
         )
-    if "Could not locate" in text or "Unknown layer" in text or "Unknown" in text:
+    if "Could not locate" in text or re.search(r"Unknown [\w ]+: '", text):
         missing = _missing_class(text)
         return (
             f"{path} uses {missing}, which Keras does not know. Name the module that registers it "

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .errors import SourceError, shown
 from .judging import Data
 from .pipeline import verify
 from .report import Report
@@ -81,6 +82,11 @@ def _on_disk(
         return
     import onnx
 
+    if not isinstance(onnx_model, onnx.ModelProto):
+        raise SourceError(
+            "The ONNX model must be a path or an onnx.ModelProto. "
+            f"Received: {shown(onnx_model)}. Bytes are read by `onnx.load_model_from_string`."
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(onnx_model, path)

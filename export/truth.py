@@ -18,7 +18,7 @@ from .errors import reason
 from .formats import FLOAT32, SAFETY, Format
 from .program import Arrays, Program
 from .rounding import mean_reach, unknown_reach
-from .samples import EDGES, FEW_ROWS, Batch, Rows
+from .samples import FEW_ROWS, Batch, Rows
 
 RUNS, LITTLE_WORK = 3, 200_000
 """Runs to find the reach, for models that compute at most so many numbers for one row."""
@@ -93,8 +93,8 @@ class Witness:
 
     def _run(self, inputs: Arrays, data: str) -> Truth:
         native = self.program.run(inputs)
-        exact, reach = self._wide(inputs, native, self._runs(data))
-        return Truth(inputs, data, native, exact, reach, self._runs(data) > 1)
+        exact, reach = self._wide(inputs, native)
+        return Truth(inputs, data, native, exact, reach, self._runs > 1)
 
     def _part(self, whole: Truth, rows: Rows, batch: Batch) -> Truth | None:
         """The truth of one batch, taken from that of all rows; None if it cannot be."""
@@ -113,24 +113,25 @@ class Witness:
         own = self.program.run(part.inputs)
         return replace(part, native=own) if _agree(own, part) else None
 
-    def _wide(self, inputs: Arrays, native: Arrays, runs: int) -> tuple[Arrays, Arrays]:
+    def _wide(self, inputs: Arrays, native: Arrays) -> tuple[Arrays, Arrays]:
         if self.float64_failure is None:
             try:
                 exact = self.program.run_float64(inputs)
-                return exact, self._reach(inputs, exact, runs)
+                return exact, self._reach(inputs, exact)
             # A custom layer may refuse float64 in any way it likes.
             except Exception as error:  # noqa: BLE001
                 self.float64_failure = reason(error)
         return native, [unknown_reach(y, self.stored) for y in native]
 
-    def _reach(self, inputs: Arrays, exact: Arrays, runs: int) -> Arrays:
+    def _reach(self, inputs: Arrays, exact: Arrays) -> Arrays:
         reaches = self.program.reaches(inputs, exact, self._rng, self.stored)
-        reach = mean_reach(list(islice(reaches, runs)))
+        reach = mean_reach(list(islice(reaches, self._runs)))
         return [self.stored.reach_factor * each for each in reach]
 
-    def _runs(self, data: str) -> int:
+    @property
+    def _runs(self) -> int:
         little = self.float64_failure is None and self.program.work() <= LITTLE_WORK
-        return RUNS if little and self.stored is FLOAT32 and data != EDGES else 1
+        return RUNS if little and self.stored is FLOAT32 else 1
 
 
 def _agree(results: Arrays, truth: Truth) -> bool:

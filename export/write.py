@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import TargetError, reason
+from .errors import SourceError, TargetError, reason
 
 try:
     import fcntl
@@ -44,13 +44,18 @@ def check_target(path: str | os.PathLike[str], *sources: object) -> Path:
     Raises:
         TargetError: The folder is missing or closed, or the target is a folder, no ordinary
             file, or one of the sources.
+        SourceError: A source is no path.
     """
     try:
         target = Path(path).resolve()
         _check_target(target)
-        read = [Path(one).resolve() for one in sources if isinstance(one, str | os.PathLike)]
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise TargetError(f"{path} cannot be written: {reason(error)}.") from error
+    paths = [one for one in sources if isinstance(one, str | os.PathLike)]
+    try:
+        read = [Path(one).resolve() for one in paths]
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise SourceError(f"{paths} cannot be read: {reason(error)}.") from error
     if any(one == target or one in target.parents for one in read):
         raise TargetError(
             f"{path} is the model itself, or the data, or lies in it. Name another target."

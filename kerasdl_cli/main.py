@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +19,10 @@ import typer
 from rich.console import Console
 
 from kerasdl_cli.quiet import quiet_start
+from kerasdl_cli.streams import can_write, give_up, ready_streams
 
 CODES = "Exit codes: 0 verified, 2 usage or unreadable input, 3 not convertible, 4 parity failed."
-PARITY_FAILED = 4
+UNUSABLE, PARITY_FAILED = 2, 4
 
 app = typer.Typer(
     name="kerasdl",
@@ -87,6 +91,10 @@ def _pairs(given: list[str] | None) -> list[str] | None:
     for pair in given or ():
         if "=" not in pair:
             raise typer.BadParameter(f"write NAME=VALUE. Received: {pair!r}.")
+    names = [name for name, _ in _split(given)]
+    for name in names:
+        if names.count(name) > 1:
+            raise typer.BadParameter(f"give each name once. Received: {name!r} again.")
     return given
 
 
@@ -301,7 +309,9 @@ def _extent(value: str) -> int | str:
 @contextmanager
 def _answering(as_json: bool, report_file: Path | None = None) -> Iterator[Callable[[str], None]]:
     """Show progress on standard error, and turn the library's errors into exit codes."""
-    with errors.status("starting TensorFlow") as status:
+    # To anything but a terminal, rich would write and might fail where there is nothing to show.
+    console = errors if errors.is_terminal else Console(quiet=True)
+    with console.status("starting TensorFlow") as status:
         with quiet_start():
             from kerasdl.export import ExportError
         try:
@@ -322,18 +332,19 @@ def _fail(error: Any, as_json: bool, report_file: Path | None) -> None:
 
 
 def _tell(error: Any, report: Any, as_json: bool) -> None:
+    code = error.exit_code
     if as_json:
         answer = {
             "error": type(error).__name__,
             "message": str(error),
             "layer": getattr(error, "layer", None),
-            "exit_code": error.exit_code,
+            "exit_code": code,
             "report": None if report is None else report.to_dict(),
         }
-        typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+        _answer(_json(answer), code)
     elif report is not None:
-        typer.echo(report.to_text())
-    typer.echo(f"Error: {error}", err=True)
+        _answer(report.to_text(), code)
+    _complain(error)
 
 
 def _check_target(report_file: Path | None, *others: Path | None) -> None:
@@ -347,7 +358,7 @@ def _check_target(report_file: Path | None, *others: Path | None) -> None:
 def _conclude(report: Any, as_json: bool, report_file: Path | None) -> None:
     """Print and write a report, and let the exit code be its verdict."""
     try:
-        _print(report, as_json)
+        _print(report, as_json, UNUSABLE if report.passed else PARITY_FAILED)
     finally:  # a pipe may be closed
         _save(report, report_file)
     if not report.passed:
@@ -362,17 +373,56 @@ def _save(report: Any, report_file: Path | None) -> None:
         if report_file is not None:
             report.save(report_file)
     except TargetError as error:
-        typer.echo(f"Error: {error}", err=True)
+        _complain(error)
         raise typer.Exit(error.exit_code if report.passed else PARITY_FAILED) from error
 
 
-def _print(answer: Any, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(answer.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        typer.echo(answer.to_text())
+def _print(answer: Any, as_json: bool, code: int = UNUSABLE) -> None:
+    _answer(_json(answer.to_dict()) if as_json else answer.to_text(), code)
+
+
+def _json(data: Any) -> str:
+    """In ASCII where the standard output has not all of the characters: JSON can escape them."""
+    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+    if can_write(text, sys.stdout):
+        return text
+    return json.dumps(data, indent=2, allow_nan=False)
+
+
+def _answer(text: str, code: int) -> None:
+    """Print to standard output; if that cannot be, exit with this code."""
+    try:
+        typer.echo(text)
+    except BrokenPipeError:
+        raise  # whoever reads has enough, and typer knows what to do
+    except OSError as error:
+        give_up(sys.stdout)
+        _complain(f"the standard output cannot be written: {error.strerror or error}.")
+        raise typer.Exit(code) from error
+
+
+def _complain(message: object) -> None:
+    try:
+        typer.echo(f"Error: {message}", err=True)
+    except OSError:
+        give_up(sys.stderr)  # there is nobody left to tell; the exit code says it
+
+
+def _end(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 def run() -> None:
     """The console script."""
-    app()
+    ready_streams()
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _end)  # so that what was begun is cleared away
+    # TensorFlow's variables do not know NumPy 2's `copy` yet; `python -W error` must not stop us.
+    warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy keyword")
+    try:
+        app()
+    except OSError as error:  # the help or the version, on a full disk
+        give_up(sys.stdout)
+        _complain(f"{error.strerror or error}.")
+        sys.exit(UNUSABLE)

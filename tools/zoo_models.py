@@ -319,7 +319,16 @@ LAYERS: dict[str, tuple[tuple[Spec, ...], Build]] = {
         lambda x: layers.Discretization([-1.0, 0.0, 0.5], output_mode="one_hot")(x),
     ),
     "HashedCrossing": ((((1,), "int64"),) * 2, lambda *x: layers.HashedCrossing(5)(x)),
+    "HashedCrossing one hot": (
+        (((1,), "int64"),) * 2,
+        lambda *x: layers.HashedCrossing(5, output_mode="one_hot")(x),
+    ),
     "Hashing": ((((1,), "int64"),), lambda x: layers.Hashing(5)(x)),
+    "Hashing strong": ((((1,), "int64"),), lambda x: layers.Hashing(5, salt=[1, 2])(x)),
+    "Hashing count": (
+        (((3,), "int64"),),
+        lambda x: layers.Hashing(5, mask_value=3, output_mode="count")(x),
+    ),
     "AugMix": ((RGB,), lambda x: layers.AugMix()(x)),
     "AutoContrast": ((RGB,), lambda x: layers.AutoContrast()(x)),
     "CenterCrop": ((IMAGE,), lambda x: layers.CenterCrop(4, 5)(x)),

@@ -9,6 +9,9 @@ work for batches of any size.
 | `elementary.py` | erfc, expm1, log1p, the inverse of erf, Bessel functions |
 | `bits.py` | bit casts between float32 and int32, shifts, the next number |
 | `choice.py` | select, one hot, top k |
+| `counting.py` | counts of whole numbers |
+| `hashing.py` | hashes of whole numbers |
+| `text.py` | texts: case, patterns, words, groups of words |
 | `order.py` | search, bins, segments, division of whole numbers, shapes |
 | `complex_numbers.py` | complex numbers, Fourier transforms |
 | `einsum.py` | products of matrices, by their letters |
@@ -24,14 +27,17 @@ from . import (
     bits,
     choice,
     complex_numbers,
+    counting,
     einsum,
     elementary,
+    hashing,
     images,
     linear_algebra,
     operators,
     order,
     pooling,
     tables,
+    text,
     transposed,
 )
 from .formula import HANDLERS, Formula
@@ -42,13 +48,16 @@ __all__ = [
     "bits",
     "choice",
     "complex_numbers",
+    "counting",
     "einsum",
     "elementary",
+    "hashing",
     "images",
     "linear_algebra",
     "operators",
     "order",
     "pooling",
     "tables",
+    "text",
     "transposed",
 ]

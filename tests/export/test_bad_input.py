@@ -153,7 +153,7 @@ def test_strings_outside_the_vocabulary(tmp_path):
     model = keras.Model(x, layers.StringLookup(vocabulary=["a", "Ü", "long word"])(x))
     words = np.array([["a", "Ü"], ["never seen", ""], ["A", "\N{SNOWMAN}" * 300]], object)
     report = export.to_onnx(model, tmp_path / "model.onnx", data={"x": words})
-    assert {check.data for check in report.checks} == {"random", "data"}
+    assert {check.data for check in report.checks} == {"random", "edges", "data"}
     assert export.verify(model, tmp_path / "model.onnx", data={"x": words}).passed
 
 
@@ -207,6 +207,53 @@ def test_killed_a_hundred_times(name, tmp_path):
             assert sum(passed) == 1
             seen.add(passed[0])
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("call", ["to_onnx", "verify", "inspect", "fold"])
+def test_calls_from_inside_of_graphs(call, pair):
+    import tensorflow as tf
+
+    model, path = pair
+    rest = {"to_onnx": [path], "verify": [path]}.get(call, [])
+
+    def run():
+        getattr(export, call)(model, *rest)
+
+    with pytest.raises(export.SourceError, match=f"`{call}` reads the numbers.*Call it outside"):
+        tf.function(run, autograph=False)()
+    with tf.Graph().as_default(), pytest.raises(export.SourceError, match="Call it outside"):
+        run()
+    with keras.StatelessScope(), pytest.raises(export.SourceError, match="`keras.StatelessScope`"):
+        run()
+    run()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"unsafe": "no"}, "`unsafe` must be True or False. Received: unsafe='no'."),
+        ({"unsafe": 1}, "`unsafe` must be True or False"),
+        ({"external_data": None}, "`external_data` must be True or False"),
+        ({"progress": 3}, "`progress` must be a function of one line of text, or None"),
+        ({"precision": ["float16"]}, r"`precision` must be one of .* Received: \['float16'\]"),
+        ({"precision": np.array(["float16"])}, "`precision` must be one of"),
+        ({"precision": None}, "`precision` must be one of"),
+        ({"opset": "18"}, "`opset` must be an integer. Received: opset='18'."),
+        ({"opset": True}, "`opset` must be an integer"),
+        ({"opset": 18.0}, "`opset` must be an integer"),
+        ({"opset": 10**5000}, "`opset` must be in 13..26. Received: opset=<int>"),
+        ({"precision": "x" * 5000}, "`precision` must be one of [^…]{,300}…"),
+    ],
+)
+def test_options_of_odd_types(options, message, tmp_path):
+    with pytest.raises(export.OptionError, match=message):
+        export.to_onnx(small(), tmp_path / "model.onnx", **options)
+    assert os.listdir(tmp_path) == []
+
+
+def test_layers_is_a_switch(pair):
+    with pytest.raises(export.OptionError, match="`layers` must be True or False"):
+        export.verify(*pair, layers="all")
 
 
 def test_the_output_does_not_replace_the_data(tmp_path):

@@ -187,6 +187,37 @@ def test_numbers_in_attributes_and_tables(tmp_path):
     assert (wrong.wrong, wrong.count, wrong.error) == (1, 3, np.inf)
 
 
+def test_names_of_nodes_do_not_matter(tmp_path):
+    """Constants belong together by their places."""
+    x = keras.Input((4,), name="x")
+    y = layers.LeakyReLU(0.3, name="last")(layers.Dense(2)(layers.LeakyReLU(0.2, name="first")(x)))
+    model, path = keras.Model(x, y), tmp_path / "model.onnx"
+    randomize(model, 0)
+    export.to_onnx(model, path)
+
+    def renamed(proto):
+        for number, node in enumerate(proto.graph.node):
+            node.name = f"node_{number}"
+
+    changed(path, renamed)
+    assert export.verify(model, path).constants.wrong == ()
+
+    def slope(proto):
+        next(node for node in proto.graph.node if node.op_type == "LeakyRelu").attribute[0].f = 0.21
+
+    changed(path, slope)
+    (wrong,) = export.verify(model, path).constants.wrong
+    assert wrong.layer == "first"
+
+
+def test_an_attribute_that_refers_to_another(tmp_path):
+    x = keras.Input((4,), name="x")
+    model, path = keras.Model(x, layers.LeakyReLU(0.3, name="y")(x)), tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    changed(path, lambda proto: setattr(proto.graph.node[0].attribute[0], "ref_attr_name", "z"))
+    assert export.verify(model, path).constants is None
+
+
 def test_files_whose_constants_cannot_be_compared(tmp_path):
     model, path = mlp(), tmp_path / "model.onnx"
     export.to_onnx(model, path)

@@ -9,6 +9,7 @@ from keras import layers
 
 from kerasdl import export
 from kerasdl.export.ends import METADATA, Ends
+from kerasdl.export.ports import Port
 from random_networks import randomize
 
 
@@ -148,12 +149,26 @@ def test_all_together(tmp_path):
         ({"rename": {"image": "scores"}}, "leave all names different"),
         ({"rename": ["image"]}, "must map names to names"),
         ({"channels_first": ["scores"]}, r"of which the model has \['image'\]"),
+        ({"rename": {"image": "a\0"}}, "characters that can be printed"),
+        ({"rename": {"image": "\ud800"}}, "characters that can be printed"),
         ({"channels_first": "image"}, "must be a list of names"),
+        ({"channels_first": b"image"}, "must be a list of names"),
+        ({"channels_first": None}, "must be a list of names. Received: None"),
+        ({"channels_first": 5}, "must be a list of names. Received: 5"),
+        ({"channels_first": {"image"}}, "must be a list of names"),
+        ({"channels_first": [["image"]]}, r"must name inputs .* Received: \['image'\]"),
         ({"dimensions": {"rows": 3}}, r"free axes of the model, \['batch'\]"),
         ({"dimensions": {"batch": 0}}, "an extent of at least 1, or a name"),
         ({"dimensions": {"batch": True}}, "an extent of at least 1, or a name"),
         ({"dimensions": {"batch": ""}}, "an extent of at least 1, or a name"),
         ({"dimensions": {"batch": 2.0}}, "an extent of at least 1, or a name"),
+        ({"dimensions": {"batch": np.float32(2)}}, "an extent of at least 1, or a name"),
+        ({"dimensions": {"batch": "1.5"}}, "a name of letters, digits and underscores"),
+        ({"dimensions": {"batch": "+5"}}, "a name of letters, digits and underscores"),
+        ({"dimensions": {"batch": "a b"}}, "a name of letters, digits and underscores"),
+        ({"dimensions": {"batch": "\ud800"}}, "a name of letters, digits and underscores"),
+        ({"dimensions": {"batch": 10**9}}, "at most 268,435,456 numbers. Received: image: float32"),
+        ({"dimensions": {("a",): 3, "batch": 2}}, r"must name free axes .* Received: \('a',\)"),
         ({"dimensions": ["batch"]}, "must map axes"),
     ],
 )
@@ -163,10 +178,64 @@ def test_what_cannot_be_done(options, message, tmp_path):
     assert not (tmp_path / "model.onnx").exists()
 
 
-@pytest.mark.parametrize("note", ["", "[]", '{"rename": 3}', '{"rename": {}}', "{"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"right_1": "batch"},
+        {"right_1": "batch", "batch": "N"},
+        {"batch": "right_1"},
+        {"batch": "N", "right_1": "N"},
+    ],
+)
+def test_axes_of_different_extents_have_different_names(given, tmp_path):
+    with pytest.raises(export.OptionError, match="must give axes of different extents different"):
+        export.to_onnx(two_inputs(), tmp_path / "model.onnx", dimensions=given)
+
+
+def test_axes_that_the_user_declares_equal():
+    ports = [Port(name, (None, None, 3), "float32") for name in ("a", "b")]
+    Ends(dimensions={"a_1": "time", "b_1": "time"}).check(ports, [])
+    with pytest.raises(export.OptionError, match="`b_1`"):
+        Ends(dimensions={"a_1": "b_1"}).check(ports, [])
+
+
+def test_extents_of_numpy(tmp_path):
+    given = {"batch": np.int64(2), "right_1": np.uint8(9)}
+    report = export.to_onnx(two_inputs(), tmp_path / "model.onnx", dimensions=given)
+    assert dimensions(tmp_path / "model.onnx") == {"left": [2, 4], "right": [2, 9, 3]}
+    assert export.Report.from_json(report.to_json()) == report
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        *("", "[]", "null", '{"rename": 3}', '{"rename": {}}', "{", "[" * 100_000, "9" * 5000),
+        '{"rename": {}, "channels_first": "image"}',
+        '{"rename": {}, "channels_first": [1]}',
+        '{"rename": {"image": ["x"]}, "channels_first": []}',
+    ],
+)
 def test_a_damaged_note(note):
     with pytest.raises(export.OptionError, match="note on its inputs and outputs is damaged"):
         Ends.of({METADATA: note})
+
+
+def test_a_note_that_does_not_suit_the_model():
+    ports = [Port("x", (None, 4), "float32")]
+    for name in ("x", "z"):
+        with pytest.raises(export.OptionError, match="note on its inputs does not suit the model"):
+            Ends(channels_first=(name,)).with_extents(ports, [])
+    both = [Port("a", (None,), "float32"), Port("b", (None,), "float32")]
+    with pytest.raises(export.OptionError, match="Is it the file of another model"):
+        Ends({"a": "c", "b": "c"}).names(ports, both, ["x"], ["c"])
+
+
+def test_a_file_of_huge_extents():
+    (end,) = onnx.helper.make_graph(
+        [], "g", [onnx.helper.make_tensor_value_info("x", 1, [10**12, 4])], []
+    ).input
+    with pytest.raises(export.OptionError, match="at most 268,435,456 numbers"):
+        Ends().with_extents([Port("x", (None, 4), "float32")], [end])
 
 
 def test_the_usual_file_has_no_note(tmp_path):

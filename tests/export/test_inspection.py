@@ -67,6 +67,67 @@ def test_files_that_are_no_onnx_model(content, tmp_path):
         export.inspect(tmp_path / "model.onnx")
 
 
+def test_what_is_no_onnx_file_to_be_read(model, tmp_path, monkeypatch):
+    folder = tmp_path / "model.onnx"
+    folder.mkdir()
+    long = tmp_path / f"{'x' * 5000}.onnx"
+    for path, message in ((folder, "is a folder. Give an ONNX file"), (long, "cannot be read: ")):
+        with pytest.raises(export.SourceError, match=message):
+            export.inspect(path)
+        with pytest.raises(export.SourceError, match=message):
+            export.verify(model, path)
+    (tmp_path / "closed.onnx").touch()
+
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", closed)
+    with pytest.raises(
+        export.SourceError, match=r"closed.onnx cannot be read: .*Permission denied"
+    ):
+        export.inspect(tmp_path / "closed.onnx")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b"small", b"sm\xffll", r"the text b'sm\\xffll' \(graph.name\) is not UTF-8"),
+        (b"kerasdl", b"kerasd\xff", r"\(model.producer_name\) is not UTF-8"),
+        (b"batch", b"b\xfftch", r"\(dim.dim_param\) is not UTF-8"),
+        (b"\n\x01x", b"\n\x01\xff", "is not UTF-8"),
+    ],
+)
+def test_names_that_are_no_text(old, new, message, model, tmp_path):
+    export.to_onnx(model, tmp_path / "model.onnx")
+    content = (tmp_path / "model.onnx").read_bytes()
+    assert old in content
+    (tmp_path / "model.onnx").write_bytes(content.replace(old, new))
+    for look in (export.inspect, lambda path: export.verify(model, path)):
+        with pytest.raises(export.SourceError, match=f"no valid ONNX file: .*{message}"):
+            look(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("end", ["input", "output"])
+def test_unknown_element_types(end, model, tmp_path):
+    export.to_onnx(model, tmp_path / "model.onnx")
+    proto = onnx.load(tmp_path / "model.onnx")
+    getattr(proto.graph, end)[0].type.tensor_type.elem_type = 99
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    for look in (export.inspect, lambda path: export.verify(model, path)):
+        with pytest.raises(export.SourceError, match="has the element type 99, which ONNX does"):
+            look(tmp_path / "model.onnx")
+
+
+def test_ends_that_are_no_tensors(tmp_path):
+    helper = onnx.helper
+    x = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])
+    several = helper.make_tensor_sequence_value_info("several", onnx.TensorProto.FLOAT, None)
+    node = helper.make_node("SequenceConstruct", ["x"], ["several"])
+    graph = helper.make_graph([node], "g", [x], [several])
+    onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
+    assert export.inspect(tmp_path / "model.onnx").outputs == ["several: sequence"]
+
+
 def test_truncated_onnx_file(model, tmp_path):
     export.to_onnx(model, tmp_path / "model.onnx")
     content = (tmp_path / "model.onnx").read_bytes()

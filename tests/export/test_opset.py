@@ -1,6 +1,7 @@
 """Later operator sets than tf2onnx writes."""
 
 import keras
+import numpy as np
 import onnx
 import pytest
 from keras import layers, ops
@@ -66,6 +67,13 @@ def test_the_largest_is_the_runtimes():
     import onnxruntime
 
     assert onnxruntime.InferenceSession(model.SerializeToString()).get_outputs()
+
+
+@pytest.mark.parametrize("opset", [18, 21, MAXIMUM_OPSET])
+def test_numbers_of_numpy(opset, tmp_path):
+    report = export.to_onnx(arithmetic(), tmp_path / "model.onnx", opset=np.int64(opset))
+    assert (report.opset, type(report.opset)) == (opset, int)
+    assert export.Report.from_json(report.to_json()) == report
 
 
 def test_what_cannot_be_brought_there(tmp_path, monkeypatch):

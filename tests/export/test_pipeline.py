@@ -286,7 +286,7 @@ def test_a_wrong_conversion_never_reaches_the_disk(tmp_path, monkeypatch):
 
 
 def test_unconvertible_layer_is_named(tmp_path):
-    words = layers.TextVectorization(max_tokens=10, name="words")
+    words = layers.TextVectorization(max_tokens=10, split="character", name="words")
     words.adapt(["a b c", "b d"])
     model = keras.Sequential(
         [keras.Input((1,), dtype="string"), words, layers.Embedding(10, 4), layers.Flatten()]

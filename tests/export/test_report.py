@@ -19,6 +19,7 @@ from kerasdl.export.histogram import EDGES, WITHIN
 from kerasdl.export.latency import Latency
 from kerasdl.export.layers import LayerCheck
 from kerasdl.export.parity import Derived, Tolerance
+from kerasdl.export.plain import to_plain
 from random_networks import build, randomize, recipes
 
 
@@ -193,6 +194,14 @@ BROKEN = [
     (lambda data: data | {"opset": "18"}, "`report.opset` must be an integer. Received: '18'"),
     (lambda data: data | {"inputs": [{"name": "x"}]}, "`report.inputs[0].shape` is missing"),
     (lambda data: data | {"folds": [None]}, "`report.folds[0]` must be an object"),
+    (
+        lambda data: data | {"inputs": [to_plain(Port("x", (None, 4), "float32", ("batch",)))]},
+        "one symbol per axis. Received: (None, 4) with ('batch',) of `x`.",
+    ),
+    (lambda data: data | {"size": 10**4000}, "integers of a report must be in 0..2^63"),
+    (lambda data: data | {"size": -1}, "in 0..2^63 − 1. Received: -1."),
+    (lambda data: data | {"nodes": {"MatMul": 2**63}}, "in 0..2^63"),
+    (lambda data: data | {"checks": [data["checks"][0] | {"histogram": [-1] * 18}]}, "in 0..2^63"),
 ]
 
 
@@ -208,7 +217,7 @@ def test_a_report_with_a_tolerance_that_is_none():
         Report.from_dict(FULL.to_dict() | {"tolerance": {"rtol": -1.0, "atol": 0.0}})
 
 
-@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "\x00", None, 3])
 def test_what_is_no_json(text):
     with pytest.raises(SourceError, match="This is no JSON: "):
         Report.from_json(text)
@@ -352,12 +361,26 @@ def test_where_a_report_cannot_be_saved(tmp_path):
         FULL.save(tmp_path / "none" / "report.json")
 
 
+@pytest.mark.parametrize("path", [None, 3, b"r.json", ["r.json"]])
+def test_paths_that_are_none(path):
+    with pytest.raises(SourceError, match="must be the path of a file. Received: "):
+        Report.load(path)
+    with pytest.raises(OptionError, match="must be a path. Received: "):
+        FULL.save(path)
+
+
 def test_load_names_the_file(tmp_path):
     for name, content, message in (
         ("none.json", None, "none.json cannot be read: "),
         ("binary.json", b"\xff", "binary.json cannot be read: "),
         ("empty.json", b"", "empty.json: This is no JSON: "),
         ("other.json", b"{}", "other.json: This is no report of kerasdl"),
+        ("a\0.json", None, "cannot be read: embedded null byte"),
+        (
+            "bound.json",
+            json.dumps(FULL.to_dict() | {"tolerance": {"rtol": -1}}).encode(),
+            "bound.json: `rtol` must be a non-negative number",
+        ),
     ):
         if content is not None:
             (tmp_path / name).write_bytes(content)

@@ -1,5 +1,6 @@
 """What can be read, and what is said of the rest."""
 
+import json
 import sys
 import zipfile
 
@@ -99,6 +100,50 @@ def test_python_code_is_not_run_unasked(name, tmp_path, recwarn):
     np.testing.assert_allclose(program.run([x]), [program.model(x)])
 
 
+def configured(path, kind, **config):
+    """Change the configuration of the layers of one class in a file."""
+    with zipfile.ZipFile(path) as archive:
+        files = {each: archive.read(each) for each in archive.namelist()}
+    data = json.loads(files["config.json"])
+    for layer in data["config"]["layers"]:
+        if layer["class_name"] == kind:
+            layer["config"] |= config
+    files["config.json"] = json.dumps(data)
+    with zipfile.ZipFile(path, "w") as archive:
+        for each, content in files.items():
+            archive.writestr(each, content)
+    return path
+
+
+@pytest.mark.parametrize("kind", [layers.StringLookup, layers.TextVectorization])
+def test_vocabularies_elsewhere_are_not_read_unasked(kind, tmp_path):
+    (tmp_path / "words.txt").write_text("a\nb\n")
+    model = keras.Sequential([keras.Input((1,), dtype="string"), kind(vocabulary=["a", "b"])])
+    model.save(tmp_path / "model.keras")
+    configured(tmp_path / "model.keras", kind.__name__, vocabulary=str(tmp_path / "words.txt"))
+    message = refused(tmp_path / "model.keras")
+    assert "takes a vocabulary from a file outside of it, which is not read." in message
+    assert "`--unsafe`" in message
+    assert "Lambda" not in message
+
+
+def test_saved_models_elsewhere_are_not_loaded_unasked(tmp_path):
+    inner = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    inner.export(tmp_path / "saved", verbose=False)
+    path = saved(tmp_path, layers.TFSMLayer(str(tmp_path / "saved"), call_endpoint="serve"))
+    message = refused(path)
+    assert "has a TFSMLayer, which loads a SavedModel from elsewhere; it is not loaded." in message
+    assert "Lambda" not in message
+
+
+def test_the_reason_is_told_without_the_configuration(tmp_path):
+    """In which a layer may have any name."""
+    path = configured(saved(tmp_path, layers.Dense(3, name="Unknown")), "Dense", units=-1)
+    assert "cannot be read as a Keras model: Received an invalid value for `units`" in refused(path)
+    path = configured(saved(tmp_path, layers.Dense(3)), "Dense", kernel_initializer="none such")
+    assert "Could not interpret initializer identifier: none such" in refused(path)
+
+
 CUSTOM = """
 import keras
 
@@ -126,6 +171,22 @@ def test_unknown_class_and_its_import(tmp_path, monkeypatch):
 def test_unknown_import():
     with pytest.raises(export.OptionError, match="`no_such_module` cannot be imported"):
         open_source("model.keras", imports=["no_such_module"])
+
+
+@pytest.mark.parametrize("odd", [None, 5, "numpy", b"numpy", {"numpy"}, [None], ["numpy", 3]])
+def test_imports_that_are_no_list_of_names(odd):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    for source in ("model.keras", model):
+        with pytest.raises(export.OptionError, match="`imports` must be a list of names of modu"):
+            open_source(source, imports=odd)
+
+
+def test_an_import_that_ends_the_process(tmp_path, monkeypatch):
+    """With the exit code of a file that is verified."""
+    (tmp_path / "my_script.py").write_text("import sys\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(export.OptionError, match="`my_script` cannot be imported: it ends the"):
+        open_source("model.keras", imports=["my_script"])
 
 
 def test_a_model_that_was_never_built():

@@ -48,5 +48,13 @@ def test_what_is_no_model(pair, tmp_path):
         assert_parity(model, tmp_path / "none.onnx", rtol="small")
 
 
+@pytest.mark.parametrize("odd", [None, 3, b"model.onnx", [], object(), onnx.GraphProto()])
+def test_what_is_no_onnx_model(odd, pair):
+    with pytest.raises(export.SourceError, match="must be a path or an onnx.ModelProto. Received"):
+        assert_parity(pair[0], odd)
+    with pytest.raises(export.SourceError, match="must be a keras.Model or a path to"):
+        assert_parity(odd, pair[1])
+
+
 def test_the_example_runs():
     assert doctest.testmod(testing).failed == 0

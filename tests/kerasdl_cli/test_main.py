@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import zipfile
@@ -13,7 +14,7 @@ import pytest
 from keras import layers
 from typer.testing import CliRunner
 
-from kerasdl.export import TargetError, report
+from kerasdl.export import Port, Report, TargetError, report
 from kerasdl_cli import main
 from kerasdl_cli.main import app
 
@@ -85,7 +86,7 @@ def test_what_the_file_should_be(folder):
     assert "opset 21, float16" in result.stdout
     assert "input  image: float32[N, 4]" in result.stdout
     assert "output scores: float32[N, 2]" in result.stdout
-    assert len(list(folder.glob("model.onnx.*.data"))) == 1
+    assert not list(folder.glob("model.onnx.*.data"))  # all weights are small
     result = run("verify", folder / "model.keras", folder / "model.onnx")
     assert result.exit_code == OK
     assert exported(folder, "--dim", "batch=4").exit_code == OK
@@ -118,6 +119,11 @@ def test_an_image_with_its_channels_first(folder):
     [
         (["--dim", "batch"], "NAME=VALUE"),
         (["--rename", "x"], "NAME=VALUE"),
+        (["--dim", "batch=2", "--dim", "batch=3"], "give each name once. Received: 'batch' again"),
+        (["--rename", "x=a", "--rename", "x=b"], "give each name once. Received: 'x' again"),
+        (["--dim", "batch=1.5"], "a name of letters, digits and underscores"),
+        (["--dim", "batch=+5"], "a name of letters, digits and underscores"),
+        (["--dim", "batch=99999999999999999999"], "a name of letters, digits and underscores"),
         (["--precision", "float8"], "must be one of float32"),
         (["--dim", "batch=-1"], "an extent of at least 1"),
         (["--dim", "rows=3"], "must name free axes"),
@@ -247,6 +253,17 @@ def test_judge_what_json_printed(folder):
     assert run("judge", folder / "answer.json").exit_code == OK
 
 
+def test_judge_a_damaged_report(folder):
+    data = Report("m", "m.onnx", "m", [Port("x", (None, 4), "float32")], []).to_dict()
+    for change, message in (
+        ({"size": 10**4000}, "in 0..2^63"),
+        ({"inputs": [data["inputs"][0] | {"symbols": ["a"]}]}, "one symbol per axis"),
+        ({"source": 3}, "`report.source` must be a string. Received: 3"),
+    ):
+        (folder / "report.json").write_text(json.dumps(data | change))
+        failed(run("judge", folder / "report.json"), UNUSABLE, message)
+
+
 def test_judge_what_is_no_report(folder):
     failed(run("judge", folder / "none.json"), UNUSABLE, "none.json cannot be read")
     failed(run("judge", folder / "model.keras"), UNUSABLE, "model.keras cannot be read")
@@ -272,7 +289,7 @@ def test_every_layer(folder):
 
 
 def test_a_layer_without_an_onnx_form_exits_with_3(folder):
-    words = layers.TextVectorization(max_tokens=10, name="words")
+    words = layers.TextVectorization(max_tokens=10, split="character", name="words")
     words.adapt(["a b c", "b d"])
     model = keras.Sequential([keras.Input((1,), dtype="string"), words, layers.Embedding(10, 4)])
     model.save(folder / "model.keras")
@@ -349,3 +366,86 @@ def test_module_in_a_process_of_its_own(module, folder):
     assert result.stdout.endswith("Result: verified\n")
     # `python -m kerasdl` imports Keras before any of our code can run.
     assert module == "kerasdl" or result.stderr == ""
+
+
+def in_shell(folder, words, redirection, python="", **environment):
+    """Exit code and outputs of the command in a process whose streams a shell has set up."""
+    line = f'"{sys.executable}" {python} -m kerasdl_cli {words} {redirection}'
+    result = subprocess.run(
+        ["sh", "-c", line], cwd=folder, capture_output=True, env=os.environ | environment
+    )
+    assert b"Traceback" not in result.stderr
+    return result.returncode, result.stdout, result.stderr
+
+
+EXPORT = "export model.keras -o model.onnx --report report.json"
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", ">&- 2>&- <&-"])
+def test_closed_streams(redirection, folder):
+    code, answer, _ = in_shell(folder, EXPORT, redirection)
+    assert code == OK
+    assert b"Result: verified" in answer or ">&- 2" in redirection
+    assert run("judge", folder / "report.json").exit_code == OK
+    assert run("verify", folder / "model.keras", folder / "model.onnx").exit_code == OK
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk always full")
+def test_a_full_disk_behind_standard_output(folder):
+    code, _, complaint = in_shell(folder, EXPORT, "> /dev/full")
+    assert code == UNUSABLE
+    assert complaint.decode() == (
+        "Error: the standard output cannot be written: No space left on device.\n"
+    )
+    assert run("verify", folder / "model.keras", folder / "model.onnx").exit_code == OK
+    words = "judge report.json --atol 0 --report other.json"
+    assert in_shell(folder, words, "> /dev/full 2> /dev/full")[0] == PARITY_FAILED
+    assert (folder / "other.json").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a disk always full")
+@pytest.mark.parametrize("words", ["--version", "--help"])
+def test_a_full_disk_behind_the_help(words, folder):
+    code, _, complaint = in_shell(folder, words, "> /dev/full")
+    assert (code, complaint) == (UNUSABLE, b"Error: No space left on device.\n")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_encoding_without_some_characters(as_json, folder):
+    Report("model", "\U0001f600.onnx", "m", [], []).save(folder / "report.json")
+    words = f"judge report.json {'--json' if as_json else ''}"
+    code, answer, _ = in_shell(folder, words, "", PYTHONIOENCODING="latin-1")
+    assert code == PARITY_FAILED
+    if as_json:
+        assert json.loads(answer.decode("ascii"))["target"] == "\U0001f600.onnx"
+    else:
+        assert answer.startswith(rb"model \u2192 \U0001f600.onnx")
+
+
+def test_warnings_that_are_errors(folder):
+    assert in_shell(folder, "inspect model.keras", "", python="-W error")[0] == OK
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_what_was_begun_is_cleared_away_when_the_process_is_ended(name):
+    code = f"""
+import os, signal, sys
+import kerasdl_cli.main as main
+
+def app():
+    try:
+        os.kill(os.getpid(), signal.{name})
+    finally:
+        print("cleared away", flush=True)
+
+main.app = app
+if sys.argv[1:]:
+    signal.signal(signal.{name}, signal.SIG_IGN)  # as by nohup
+main.run()
+"""
+    for argument, expected in (([], 128 + getattr(signal, name)), (["ignored"], 0)):
+        command = [sys.executable, "-c", code, *argument]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == expected, ended.stderr
+        assert ended.stdout == "cleared away\n"
