@@ -6,7 +6,6 @@ Exit codes: 0 done and verified, 2 usage or unreadable input, 3 not convertible,
 from __future__ import annotations
 
 import json
-import re
 import signal
 import sys
 import warnings
@@ -18,6 +17,26 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from kerasdl_cli.options import (
+    PANEL,
+    Atol,
+    Calibrate,
+    ChannelsFirst,
+    Data,
+    Dimensions,
+    ExternalData,
+    Imports,
+    Json,
+    Layers,
+    Model,
+    Precision,
+    Rename,
+    ReportFile,
+    Rtol,
+    Unsafe,
+    extent,
+    split,
+)
 from kerasdl_cli.quiet import quiet_start
 from kerasdl_cli.streams import can_write, give_up, ready_streams
 
@@ -34,112 +53,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 errors = Console(stderr=True)
-
-Model = Annotated[
-    Path,
-    typer.Argument(help="A .keras file, a .h5 file or a SavedModel folder.", metavar="MODEL"),
-]
-Data = Annotated[
-    Path | None,
-    typer.Option(help="An .npz file with one array per model input, compared as well."),
-]
-Rtol = Annotated[
-    float | None,
-    typer.Option(help="Allowed error relative to the largest output; replaces the derived one."),
-]
-Atol = Annotated[
-    float | None, typer.Option(help="Allowed absolute error; replaces the derived one.")
-]
-Layers = Annotated[
-    bool, typer.Option("--layers", help="Also compare every Keras layer, and print the table.")
-]
-Unsafe = Annotated[
-    bool,
-    typer.Option("--unsafe", help="Also load a file that carries Python code, and run that code."),
-]
-Imports = Annotated[
-    list[str] | None,
-    typer.Option("--import", metavar="MODULE", help="Import a module with custom objects first."),
-]
-SUFFIXES = (".html", ".json", ".txt")
-
-
-def _check_suffix(file: Path | None) -> Path | None:
-    """A usage error before anything is imported."""
-    if file is not None and file.suffix.lower() not in SUFFIXES:
-        raise typer.BadParameter(f"the file must end in one of {', '.join(SUFFIXES)}.")
-    return file
-
-
-ReportFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--report",
-        metavar="FILE",
-        callback=_check_suffix,
-        help="Also write the report, as its suffix says: .html, .json or .txt.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-
-
-PANEL = "The file"
-
-
-def _pairs(given: list[str] | None) -> list[str] | None:
-    """A usage error before anything is imported."""
-    for pair in given or ():
-        if "=" not in pair:
-            raise typer.BadParameter(f"write NAME=VALUE. Received: {pair!r}.")
-    names = [name for name, _ in _split(given)]
-    for name in names:
-        if names.count(name) > 1:
-            raise typer.BadParameter(f"give each name once. Received: {name!r} again.")
-    return given
-
-
-Precision = Annotated[
-    str,
-    typer.Option(help="float32, float16, bfloat16 or int8.", rich_help_panel=PANEL),
-]
-Calibrate = Annotated[
-    Path | None,
-    typer.Option(
-        help="For int8: an .npz file with data like those to come; fixes the ranges.",
-        rich_help_panel=PANEL,
-    ),
-]
-ChannelsFirst = Annotated[
-    list[str] | None,
-    typer.Option(metavar="INPUT", help="Take this input as NCHW.", rich_help_panel=PANEL),
-]
-Dimensions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--dim",
-        metavar="AXIS=VALUE",
-        callback=_pairs,
-        help="Fix or name a free axis: batch=1, batch=N.",
-        rich_help_panel=PANEL,
-    ),
-]
-Rename = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="OLD=NEW",
-        callback=_pairs,
-        help="Name an input or output anew.",
-        rich_help_panel=PANEL,
-    ),
-]
-ExternalData = Annotated[
-    bool,
-    typer.Option(
-        "--external-data",
-        help="Put the weights into another file beside it; always done above 2 GB.",
-        rich_help_panel=PANEL,
-    ),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -205,8 +118,8 @@ def export(
             precision=precision,
             calibration=calibrate,
             channels_first=channels_first or (),
-            dimensions={axis: _extent(value) for axis, value in _split(dimensions)},
-            rename=dict(_split(rename)),
+            dimensions={axis: extent(value) for axis, value in split(dimensions)},
+            rename=dict(split(rename)),
             external_data=external_data,
             data=data,
             rtol=rtol,
@@ -295,15 +208,6 @@ def inspect(
 
         found = library.inspect(model, unsafe=unsafe, imports=imports or ())
     _print(found, as_json)
-
-
-def _split(pairs: list[str] | None) -> list[tuple[str, str]]:
-    """NAME=VALUE; a name may hold the sign, a value may not."""
-    return [(name, value) for name, _, value in (pair.rpartition("=") for pair in pairs or ())]
-
-
-def _extent(value: str) -> int | str:
-    return int(value) if re.fullmatch(r"-?[0-9]{1,18}", value) else value
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from keras import layers
 from typer.testing import CliRunner
 
 from kerasdl.export import Port, Report, TargetError, report
-from kerasdl_cli import main
+from kerasdl_cli import options
 from kerasdl_cli.main import app
 
 OK, UNUSABLE, NOT_CONVERTIBLE, PARITY_FAILED = 0, 2, 3, 4
@@ -202,7 +202,7 @@ def test_a_report_of_another_suffix_is_a_usage_error(words):
 
 
 def test_the_suffixes_are_those_of_the_library():
-    assert main.SUFFIXES == report.SUFFIXES
+    assert options.SUFFIXES == report.SUFFIXES
 
 
 def test_a_report_that_cannot_be_written_is_known_before_the_work(folder):
