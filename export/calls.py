@@ -27,6 +27,15 @@ from .recurrent import call_of, has_operator
 
 LAYER_NORMALIZATION_SINCE = 17
 """ONNX operator set."""
+PIXELS = {
+    "nearest": {
+        "mode": "nearest",
+        "nearest_mode": "floor",
+        "coordinate_transformation_mode": "asymmetric",
+    },
+    "bilinear": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
+}
+"""How a Resize of larger images reads the smaller ones."""
 STRIPPING = ("strip_punctuation", "lower_and_strip_punctuation")
 PUNCTUATION = r"""[!"#$%&()\*\+,-\./:;<=>?@\[\\\]^_`{|}~']"""
 """What Keras strips."""
@@ -105,16 +114,14 @@ def _embedding(layer: Any, inputs: Any) -> Any:
 
 def _up_sampling(layer: Any, inputs: Any) -> Any:
     last = layer.data_format == "channels_last"
-    if layer.interpolation != "nearest" or not last or inputs.dtype != tf.float32:
+    attributes = PIXELS.get(layer.interpolation)
+    # Weights between pixels are exact by halves and quarters; thirds would be rounded elsewhere.
+    exact = layer.interpolation == "nearest" or all(by & (by - 1) == 0 for by in layer.size)
+    if attributes is None or not (last and exact) or inputs.dtype != tf.float32:
         return type(layer).call(layer, inputs)
     x = tf.transpose(inputs, [0, 3, 1, 2])
     pairs = zip(x.shape, (1, 1, *layer.size), strict=True)
     shape = tuple(None if extent is None else extent * by for extent, by in pairs)
-    attributes = {
-        "mode": "nearest",
-        "nearest_mode": "floor",
-        "coordinate_transformation_mode": "asymmetric",
-    }
     scales = tf.constant([1.0, 1.0, *layer.size])
     outputs = operator("Resize", [x, None, scales], [shape], attributes)[0]
     return tf.transpose(outputs, [0, 2, 3, 1])

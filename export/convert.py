@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -194,7 +194,7 @@ def _note_shapes(model: ir.Model, function: Any) -> None:
             outputs[f"output_{i}"].shape = ir.Shape(tensor.shape.as_list())
 
 
-def _refuse_foreign(model: ir.Model, log: Sequence[str], names: Sequence[str]) -> None:
+def _refuse_foreign(model: ir.Model, log: Sequence[_Message], names: Sequence[str]) -> None:
     """Raise ConversionError if the file holds an operator that ONNX does not have."""
     import onnx.defs
 
@@ -202,17 +202,19 @@ def _refuse_foreign(model: ir.Model, log: Sequence[str], names: Sequence[str]) -
         if not onnx.defs.has(node.op_type, node.domain):
             layer = layer_of(node.name or "", names)
             where = f"Layer `{layer}`" if layer else f"Node `{node.name}`"
+            why = next((one.why for one in log if one.why and f"'{node.name}'" in one.text), "")
             raise ConversionError(
                 f"{where} cannot be converted: ONNX has no form of the TensorFlow operation "
-                f"{node.op_type}.",
+                f"{node.op_type}{f' ({why})' if why else ''}.",
                 layer,
             )
     if log:
-        found = re.search(r"'(?P<name>[^']+)'|\[(?P<op>[^\]:]+):", log[0])
+        first = log[0]
+        found = re.search(r"'(?P<name>[^']+)'|\[(?P<op>[^\]:]+):", first.text)
         layer = layer_of(found["name"] or found["op"], names) if found else None
         raise ConversionError(
             f"{f'Layer `{layer}`' if layer else 'The model'} cannot be converted: "
-            f"{log[0].strip().splitlines()[0]}",
+            f"{first.why or first.text.strip().splitlines()[0]}",
             layer,
         )
 
@@ -259,6 +261,14 @@ def prefix(graph: Graph, length: int) -> Graph:
     return part
 
 
+@dataclass(frozen=True)
+class _Message:
+    """An error that tf2onnx logs, and what its handler of an operation said."""
+
+    text: str
+    why: str
+
+
 @contextmanager
 def _sets_in_order() -> Iterator[None]:
     """tf2onnx goes over sets of nodes; sorted, a model gives the same file in every process."""
@@ -288,13 +298,15 @@ def _sets_in_order() -> Iterator[None]:
 
 
 @contextmanager
-def _tf2onnx_log() -> Iterator[list[str]]:
+def _tf2onnx_log() -> Iterator[list[_Message]]:
     """Collect the errors that tf2onnx logs, and keep its log off the user's terminal."""
-    messages: list[str] = []
+    messages: list[_Message] = []
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            messages.append(record.getMessage())
+            error = record.exc_info[1] if record.exc_info else None
+            why = "" if error is None else reason(error).rstrip(".")
+            messages.append(_Message(record.getMessage(), why))
 
     logger = logging.getLogger("tf2onnx")
     handler, propagate = Collector(logging.ERROR), logger.propagate

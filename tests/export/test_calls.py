@@ -112,6 +112,10 @@ CASES = {
         ),
         {"Transpose": 2, "Conv": 2, "Resize": 1},
     ),
+    "UpSampling2D between the pixels of free axes": (
+        lambda: stack(layers.UpSampling2D((4, 2), interpolation="bilinear"), shape=(None, None, 2)),
+        {"Transpose": 2, "Resize": 1},
+    ),
 }
 
 
@@ -131,7 +135,8 @@ KEPT = {
         layers.LayerNormalization(axis=1), shape=(5, 4)
     ),
     "RMS": lambda: stack(layers.RMSNormalization(), shape=(5, 4)),
-    "bilinear": lambda: stack(layers.UpSampling2D(interpolation="bilinear"), shape=(4, 4, 2)),
+    "by thirds": lambda: stack(layers.UpSampling2D(3, interpolation="bilinear"), shape=(4, 4, 2)),
+    "by fours": lambda: stack(layers.UpSampling2D(4, interpolation="bilinear"), shape=(1, 5, 2)),
     "UpSampling2D of free axes": lambda: stack(layers.UpSampling2D(), shape=(None, None, 2)),
     "GlobalAveragePooling2D that keeps its axes": lambda: stack(
         layers.GlobalAveragePooling2D(keepdims=True), layers.Conv2D(2, 1), shape=(None, None, 2)
