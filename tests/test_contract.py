@@ -17,9 +17,18 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 OWN = [entry for entry in CATALOG if entry.own]
 
 
-def entries(*kinds):
-    chosen = [entry for entry in CATALOG if entry.kind in kinds]
-    return pytest.mark.parametrize("entry", chosen, ids=[entry.name for entry in chosen])
+def entries(*kinds, quick=None):
+    """The entries of these kinds; all are quick tests, or those that are named."""
+    chosen = [
+        pytest.param(
+            entry,
+            id=entry.name,
+            marks=() if quick is None or entry.name in quick else pytest.mark.slow,
+        )
+        for entry in CATALOG
+        if entry.kind in kinds
+    ]
+    return pytest.mark.parametrize("entry", chosen)
 
 
 def own(entry):
@@ -129,7 +138,7 @@ def test_optimizers_learn_a_quadratic_and_keep_the_dtype(entry, dtype):
 
 
 @pytest.mark.compiled
-@entries("optimizer")
+@entries("optimizer", quick=("Adam", "SGD", "Nadam", "SparseAdam"))
 def test_jit_on_and_off_agree(entry, rng):
     x, y = data(rng)
     weights = []

@@ -91,6 +91,7 @@ def test_wheel_works_away_from_the_checkout(wheel, tmp_path):
     run(sys.executable, "-c", code, home, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_bare_checkout(tmp_path):
     """Without any installation: on the path, and as the working directory."""
     environment = tmp_path / "bare"

@@ -83,6 +83,7 @@ def test_n3_polynomial(show):
     assert kinds == set(namespace["kerasdl"].optimizers.__all__) - {"Optimizer", "Clipped"}
 
 
+@pytest.mark.slow
 def test_symmetry(show):
     _, shown = show("symmetry")
     zeros, constant, xavier = shown["zeros"], shown["constant 0.1"], shown["Xavier"]
@@ -133,6 +134,7 @@ def test_normalization_placement(show):
     assert losses["sigmoid before"] < losses["sigmoid none"]
 
 
+@pytest.mark.slow
 def test_batch_statistics(show):
     _, shown = show("batch_statistics")
     (_, early, steps, late), (_, early_population, _, late_population) = (

@@ -257,7 +257,7 @@ def _settings(examples):
     )
 
 
-@_settings(60)
+@_settings(30)
 @given(recipe=recipes())
 def test_random_networks(recipe):
     check(recipe)

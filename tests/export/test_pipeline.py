@@ -384,7 +384,7 @@ def _settings(examples):
     )
 
 
-@_settings(40)
+@_settings(20)
 @given(recipe=recipes())
 def test_random_networks(recipe, tmp_path_factory):
     _export_random(recipe, tmp_path_factory.mktemp("random"))

@@ -143,6 +143,7 @@ def same_words(layer, rank=2, texts=TEXTS):
         agree(layer, files, batch)
 
 
+@pytest.mark.slow
 def test_texts_without_an_axis():
     same_words(layers.TextVectorization(vocabulary=WORDS), rank=1)
 
@@ -253,6 +254,7 @@ def test_what_patterns_stand_for():
 # Ragged rows
 
 
+@pytest.mark.slow
 def test_rows_of_different_lengths(rng):
     values = rng.normal(size=9).astype("float32")
     rows = np.array([0, 0, 1, 3, 3, 3, 3, 6, 6], "int64")
@@ -300,7 +302,13 @@ def classifier(**options):
     return keras.Sequential([keras.Input((1,), dtype="string", name="x"), words, *ends])
 
 
-@pytest.mark.parametrize("options", [{"output_sequence_length": 9}, {"output_mode": "tf_idf"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"output_sequence_length": 9},
+        pytest.param({"output_mode": "tf_idf"}, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("opset", quick([20, 26], 20))
 def test_a_classifier_of_texts(options, opset, tmp_path):
     if "output_mode" in options:
@@ -325,8 +333,12 @@ def test_earlier_operator_sets_are_refused(opset, tmp_path):
     ("options", "message"),
     [
         ({"ragged": True}, "ONNX has no ragged tensors"),
-        ({"split": "character"}, "UnicodeDecode"),
-        ({"output_mode": "count", "sparse": True}, "RaggedCountSparseOutput"),
+        pytest.param({"split": "character"}, "UnicodeDecode", marks=pytest.mark.slow),
+        pytest.param(
+            {"output_mode": "count", "sparse": True},
+            "RaggedCountSparseOutput",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_layers_that_are_refused(options, message, tmp_path):

@@ -49,6 +49,7 @@ def assert_equal(a, b):
 # A good rate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["iris_softmax_sgd", pytest.param("digits_dropout_adamw", marks=pytest.mark.slow)]
 )

@@ -192,6 +192,7 @@ def test_stop_training_of_a_batch_is_kept(tmp_path):
     assert whole[1] == [0]
 
 
+@pytest.mark.slow
 def test_many_callbacks(tmp_path):
     def callbacks():
         return [
@@ -282,7 +283,8 @@ class Own(keras.utils.PyDataset):
 
 
 @pytest.mark.parametrize(
-    ("shuffle", "workers"), [(True, 1), pytest.param(False, 1, marks=slow), (False, 2)]
+    ("shuffle", "workers"),
+    [(True, 1), pytest.param(False, 1, marks=slow), pytest.param(False, 2, marks=slow)],
 )
 def test_py_dataset(shuffle, workers, tmp_path):
     arguments = {"y": None, "batch_size": None, "shuffle": shuffle}
@@ -439,7 +441,9 @@ def damage(path, how):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
 
 
-@pytest.mark.parametrize("how", ["cut", "flipped", pytest.param("empty", marks=slow)])
+@pytest.mark.parametrize(
+    "how", ["cut", pytest.param("flipped", marks=slow), pytest.param("empty", marks=slow)]
+)
 def test_a_damaged_checkpoint_is_left_out(how, tmp_path):
     whole = train(tmp_path / "whole", epochs=2)
     assert train(tmp_path / "stopped", stop=8, epochs=2) is None

@@ -77,6 +77,7 @@ def test_fixed_fields_are_not_searched(fields, left):
         assert getattr(configuration, name) == value
 
 
+@pytest.mark.slow
 def test_a_search(tmp_path, rng):
     x = rng.normal(5.0, 2.0, size=(64, 4)).astype("float32")
     y = (x[:, 0] > 5).astype("int32")

@@ -368,7 +368,14 @@ def make_model(optimizer, **arguments):
     return model
 
 
-@pytest.mark.parametrize("name", ["Adam", "Ftrl", "GradientControlledSGD"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Adam",
+        pytest.param("Ftrl", marks=pytest.mark.slow),
+        pytest.param("GradientControlledSGD", marks=pytest.mark.slow),
+    ],
+)
 def test_in_fit_compiled_or_not(name, rng):
     x, y = rng.integers(0, 10, size=(32, 2)), rng.normal(size=(32, 1))
     results = []

@@ -63,6 +63,7 @@ def test_nonfinite_gradients_raise_and_nothing_changes(mode, bad, steps):
     check_nothing_changes(mode, bad, steps)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_large")
 @pytest.mark.parametrize("mode", MODES[1:], ids=str)
 def test_nonfinite_gradients_of_large_variables(mode):
@@ -89,6 +90,7 @@ def test_skipped_steps_change_nothing(mode):
     check_skipped(mode)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_large")
 @pytest.mark.parametrize("mode", MODES[1:], ids=str)
 def test_skipped_steps_of_large_variables(mode):

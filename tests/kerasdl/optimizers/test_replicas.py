@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import replica_worker as worker
 
+pytestmark = pytest.mark.slow  # processes of their own, with many replicas
+
 RTOL = 1e-10
 # Half precision rounds each share of a batch by itself, to 11 bits; the weights are around 1 and
 # a step of the clipped gradient is at most 0.025.

@@ -155,6 +155,7 @@ def test_breast_cancer(cancer, method):
     assert result.loss == pytest.approx(expected.fun, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_lbfgs_beats_adam_after_as_many_gradients(cancer, float64):
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model = cancer_model()
