@@ -416,7 +416,7 @@ def test_more_epochs_later(tmp_path):
     assert_same(whole, train(tmp_path / "two", epochs=3))
 
 
-@pytest.mark.parametrize("keep", [1, 3])
+@pytest.mark.parametrize("keep", [1, pytest.param(3, marks=slow)])
 def test_keeps_the_newest(keep, tmp_path):
     train(tmp_path, keep=keep, epochs=1)
     names = ["epoch-000000-batch-00000006", "epoch-000000-batch-00000009"]

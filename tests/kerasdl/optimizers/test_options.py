@@ -279,7 +279,7 @@ def test_multipliers_survive_saving_under_another_path(tmp_path):
 # Short floats
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_steps_too_small_for_the_dtype_add_up(dtype):
     θ = variable([1.0, 100.0], dtype)
     optimizer = SGD(1e-5)
