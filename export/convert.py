@@ -97,7 +97,7 @@ def convert(
     with _tf2onnx_log() as log:
         try:
             function = _traced(call, inputs, weights)
-            first = min(int(opset), LAST_OF_TF2ONNX)
+            first = min(opset, LAST_OF_TF2ONNX)
             model = ir.from_proto(_tf2onnx(function, len(inputs), first, weights, careful))
             if weights is not None:
                 bind(model, weights)
@@ -200,8 +200,7 @@ def _refuse_foreign(model: ir.Model, log: Sequence[_Message], names: Sequence[st
 
     for node in model.graph.all_nodes():
         if not onnx.defs.has(node.op_type, node.domain):
-            layer = layer_of(node.name or "", names)
-            where = f"Layer `{layer}`" if layer else f"Node `{node.name}`"
+            where, layer = _place(node, names)
             why = next((one.why for one in log if one.why and f"'{node.name}'" in one.text), "")
             raise ConversionError(
                 f"{where} cannot be converted: ONNX has no form of the TensorFlow operation "
@@ -219,17 +218,22 @@ def _refuse_foreign(model: ir.Model, log: Sequence[_Message], names: Sequence[st
         )
 
 
+def _place(node: ir.Node, names: Sequence[str]) -> tuple[str, str | None]:
+    """Where a node lies, in words, and its layer, if that is known."""
+    layer = layer_of(node.name or "", names)
+    return (f"Layer `{layer}`" if layer else f"Node `{node.name}`"), layer
+
+
 def _refuse_later(model: ir.Model, opset: int, names: Sequence[str]) -> None:
     """Raise ConversionError if the file holds an operator that came after its operator set."""
     import onnx.defs
 
     for node in model.graph.all_nodes():
-        if node.domain or onnx.defs.has(node.op_type, int(opset)):
+        if node.domain or onnx.defs.has(node.op_type, opset):
             continue
-        later = range(int(opset) + 1, MAXIMUM_OPSET + 1)
+        later = range(opset + 1, MAXIMUM_OPSET + 1)
         first = next(version for version in later if onnx.defs.has(node.op_type, version))
-        layer = layer_of(node.name or "", names)
-        where = f"Layer `{layer}`" if layer else f"Node `{node.name}`"
+        where, layer = _place(node, names)
         raise ConversionError(
             f"{where} cannot be written in opset {opset}, which has no {node.op_type}. "
             f"Pass opset={first} or a later one.",

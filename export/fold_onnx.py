@@ -36,6 +36,7 @@ from .onnx_channels import (
     reader_of,
     source_of,
 )
+from .onnx_values import constant
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -290,17 +291,11 @@ class _Pass:
 
     def _new_constant(self, array: np.ndarray, like: Any) -> ir.Value:
         """Another constant in the dtype of one that there is."""
-        import onnx_ir as ir
-
         base = f"{like.name}/folded"
         names = (f"{base}_{i}" for i in range(len(self.graph.initializers) + 1))
         name = next(name for name in names if name not in self.graph.initializers)
         dtype = like.const_value.numpy().dtype
-        tensor = ir.tensor(np.ascontiguousarray(array, dtype), name=name)
-        value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype))
-        value.shape = ir.Shape(array.shape)
-        self.graph.register_initializer(value)
-        return value
+        return constant(self.graph, name, np.ascontiguousarray(array, dtype))
 
     def _addition(
         self, x: ir.Value, node: ir.Node, shift: np.ndarray, name: str, *, behind: bool = False

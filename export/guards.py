@@ -14,16 +14,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .onnx_values import constant, shapes_read
+
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-    Read = tuple[ir.Node, ir.Shape | None]
 
 
 def guard(model: ir.Model, half: bool = False) -> None:
@@ -53,18 +53,13 @@ def _pads_maxima_with_zeros(node: ir.Node) -> bool:
 
 
 def _pad_with_next_to_zero(node: ir.Node) -> None:
-    import onnx_ir as ir
-
     dtype = _dtype_of(node.inputs[0])
     if dtype is None or not dtype.is_floating_point() or node.graph is None:
         return
     number = np.nextafter(np.zeros((), dtype.numpy()), np.ones((), dtype.numpy()))
-    name = f"{node.outputs[0].name}__padding"
-    value = ir.Value(name=name, const_value=ir.tensor(number, name=name))
-    value.dtype, value.shape = dtype, ir.Shape(())
-    node.graph.register_initializer(value)
     node.resize_inputs(max(3, len(node.inputs)))
-    node.replace_input_with(2, value)
+    padding = constant(node.graph, f"{node.outputs[0].name}__padding", number)
+    node.replace_input_with(2, padding)
 
 
 @dataclass(frozen=True)
@@ -171,24 +166,6 @@ def _read(node: ir.Node, side: int, turned: _Turned, perm: list[int]) -> None:
         node.graph.remove(unread, safe=True)
 
 
-def shapes_read(model: ir.Model, wanted: Callable[[ir.Node], bool]) -> list[Read]:
-    """The nodes that are wanted, and the shape of what each reads first.
-
-    onnx infers it from the inputs of the model. What tf2onnx noted is not always right.
-    """
-    from onnx_ir.passes.common.shape_inference import infer_shapes
-
-    nodes = list(model.graph.all_nodes())
-    if not any(map(wanted, nodes)):
-        return []
-    copy = infer_shapes(model.clone(), check_type=False, strict_mode=False)
-    return [
-        (node, None if same.inputs[0] is None else same.inputs[0].shape)
-        for node, same in zip(nodes, copy.graph.all_nodes(), strict=True)
-        if wanted(node)
-    ]
-
-
 def _count_from_the_front(model: ir.Model) -> None:
     """Write the axes of reductions as numbers that are not negative."""
     for node, shape in shapes_read(model, lambda node: _last_axes(node) is not None):
@@ -216,11 +193,7 @@ def _set_axes(node: ir.Node, rank: int) -> None:
     if "axes" in node.attributes:
         node.attributes["axes"] = ir.AttrInt64s("axes", counted.tolist())
         return
-    name = f"{node.outputs[0].name}__axes"
-    value = ir.Value(name=name, const_value=ir.tensor(counted, name=name))
-    value.dtype, value.shape = ir.DataType.INT64, ir.Shape(counted.shape)
-    node.graph.register_initializer(value)
-    node.replace_input_with(1, value)
+    node.replace_input_with(1, constant(node.graph, f"{node.outputs[0].name}__axes", counted))
 
 
 def _dtype_of(value: ir.Value | None) -> ir.DataType | None:

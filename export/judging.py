@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,12 @@ def _add_random(judge: Judge, optional: bool) -> None:
     Edges are for float32 alone, since shorter numbers are coarse where they are large.
     """
     program = judge.program
+    random = random_rows(program)
     edges = edge_rows(program) if judge.stored is FLOAT32 else []
-    choices = [partial(joined, random_rows(program), edges)] if edges else []
-    for rows in (*choices, partial(random_rows, program), partial(zero_rows, program)):
+    choices: list[Callable[[], list[Rows]]] = [lambda: random, partial(zero_rows, program)]
+    if edges:
+        choices.insert(0, partial(joined, random, edges))
+    for number, rows in enumerate(choices):
         try:
             judge.add(rows())
             return
@@ -62,7 +65,7 @@ def _add_random(judge: Judge, optional: bool) -> None:
         except Exception as error:  # noqa: BLE001
             judge.truths.clear()
             failure = error
-            if rows in choices:
+            if edges and number == 0:
                 judge.edge_failure = reason(error)
     if not optional:
         raise SourceError(
@@ -103,6 +106,11 @@ def as_seen(report: Report, judge: Judge) -> list[Port]:
         seen(port, [truth.native[i].shape for truth in judge.truths], batches, symbol)
         for i, port in enumerate(report.outputs)
     ]
+
+
+def shapes_are_seen(report: Report, judge: Judge) -> bool:
+    """Whether the outputs have the shapes that the model's results have."""
+    return [*map(str, as_seen(report, judge))] == [*map(str, report.outputs)]
 
 
 def look_at_layers(

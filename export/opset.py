@@ -18,8 +18,8 @@ MINIMUM_OPSET, MAXIMUM_OPSET, DEFAULT_OPSET = 13, 26, 18
 LAST_OF_TF2ONNX, LAST_OF_ONNXSCRIPT = 18, 25
 
 
-def check_opset(opset: int) -> None:
-    """Raise OptionError unless the opset is one that can be written."""
+def check_opset(opset: int) -> int:
+    """The opset as Python's integer; raise OptionError unless it is one that can be written."""
     if isinstance(opset, bool) or not isinstance(opset, Integral):
         raise OptionError(f"`opset` must be an integer. Received: opset={shown(opset)}.")
     if not MINIMUM_OPSET <= opset <= MAXIMUM_OPSET:
@@ -27,6 +27,7 @@ def check_opset(opset: int) -> None:
             f"`opset` must be in {MINIMUM_OPSET}..{MAXIMUM_OPSET}. Received: opset={shown(opset)}. "
             f"{DEFAULT_OPSET} is the default."
         )
+    return int(opset)
 
 
 def raise_opset(model: ir.Model, opset: int) -> None:
@@ -37,7 +38,6 @@ def raise_opset(model: ir.Model, opset: int) -> None:
     """
     import onnx.helper
 
-    opset = int(opset)  # NumPy's integers would end up in the report
     if opset <= LAST_OF_TF2ONNX:
         return
     _convert(model, min(opset, LAST_OF_ONNXSCRIPT))

@@ -18,7 +18,16 @@ from .conversion import convert_program
 from .ends import Ends
 from .errors import ConversionError, OptionError, ParityError, SourceError
 from .formats import Format, format_of
-from .judging import Data, add_truth, as_seen, compare, look_at_layers, own_rows, report_on
+from .judging import (
+    Data,
+    add_truth,
+    as_seen,
+    compare,
+    look_at_layers,
+    own_rows,
+    report_on,
+    shapes_are_seen,
+)
 from .metadata import is_careful, metadata, parity_entry
 from .opset import DEFAULT_OPSET, check_opset
 from .parity import Judge, Tolerance
@@ -122,7 +131,7 @@ def to_onnx(
     ends = Ends(
         {} if rename is None else rename, channels_first, {} if dimensions is None else dimensions
     )
-    check_opset(opset)
+    opset = check_opset(opset)
     target = check_target(path, model, data, calibration)
     with clock.stage("source", "reading the model"):
         program = open_source(model, unsafe=unsafe, imports=imports)
@@ -132,6 +141,11 @@ def to_onnx(
     judge = Judge(program, tolerance, stored)
 
     def attempt(careful: bool) -> Report:
+        report = once(careful)
+        return report if shapes_are_seen(report, judge) else once(careful)
+
+    def once(careful: bool) -> Report:
+        """An attempt, which ends before the comparison if the outputs have other shapes."""
         calibration = [rows.arrays for rows in calibrating]
         made = convert_program(program, ends, stored, opset, calibration, clock, careful)
         report = report_on(model, path, program, ends, stored)
@@ -153,8 +167,8 @@ def to_onnx(
             if not judge.truths:
                 shown = own + calibrating[:MOST_CALIBRATING]
                 add_truth(judge, shown, clock, random=not calibrating)
-                if [*map(str, as_seen(report, judge))] != [*map(str, report.outputs)]:
-                    return attempt(careful)
+                if not shapes_are_seen(report, judge):
+                    return report
             try:
                 compare(report, judge, file.path, clock)
             except ConversionError:

@@ -121,12 +121,15 @@ def edges(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Gener
         rng: Draws.
     """
     dtype = object if port.dtype == "string" else port.dtype
-    kinds = (_zeros, _large, _ties)
-    return np.stack([np.asarray(kind(port, shape, known, rng)).astype(dtype) for kind in kinds])
+    others = [np.asarray(kind(port, shape, known, rng)).astype(dtype) for kind in (_large, _ties)]
+    return np.stack([zeros(port, shape), *others])
 
 
-def _zeros(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> Any:
-    return np.full(shape, "" if port.dtype == "string" else 0)
+def zeros(port: Port, shape: tuple[int, ...]) -> np.ndarray:
+    """Zeros, or empty strings."""
+    if port.dtype == "string":
+        return np.full(shape, "", object)
+    return np.zeros(shape, port.dtype)
 
 
 def _large(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> Any:

@@ -22,7 +22,7 @@ from .errors import OptionError, SourceError, reason, shown
 from .folding import Fold
 from .histogram import EDGES
 from .latency import Latency
-from .layers import LayerCheck, table
+from .layers import LayerCheck
 from .parity import Check, Tolerance
 from .plain import from_plain, to_plain
 from .ports import Port
@@ -298,65 +298,9 @@ class Report:
 
     def to_text(self) -> str:
         """The report as a person reads it."""
-        nodes = sum(self.nodes.values())
-        lines = [
-            f"{self.source} → {self.target}",
-            f"  {nodes} nodes, {self.size:,} bytes, opset {self.opset}, {self.precision}",
-            *(f"  input  {port}" for port in self.inputs),
-            *(f"  output {port}" for port in self.outputs),
-        ]
-        lines += self._fold_lines() + self._latency_lines()
-        lines += table(self.layers) + self._constant_lines() + self._parity_lines()
-        lines += [f"  note: {note}" for note in self.notes]
-        return "\n".join(lines)
+        from .text import to_text
 
-    def _fold_lines(self) -> list[str]:
-        lines = ["Batch normalization"] if self.folds else []
-        lines += [f"  {fold}" for fold in self.folds]
-        if self.dropped:
-            lines.append(f"Training only, left out: {', '.join(self.dropped)}")
-        if self.remaining != self.operations:
-            lines.append(f"Keras operations: {self.operations} → {self.remaining}")
-        return lines
-
-    def _latency_lines(self) -> list[str]:
-        if not self.latency:
-            return []
-        times = (f"{each.milliseconds:.3g} ms (batch of {each.batch})" for each in self.latency)
-        lines = [f"Latency in onnxruntime, default session, {self.latency[0].cores} cores"]
-        return [*lines, f"  {', '.join(times)}"]
-
-    def _constant_lines(self) -> list[str]:
-        if self.constants is None:
-            return []
-        right = self.constants.compared - len(self.constants.wrong)
-        lines = [f"Constants: {right} of {self.constants.compared} are those of the model"]
-        mark = "FAIL" if self.wrong_constants else "    "
-        return [*lines, *(f"  {mark} {constant}" for constant in self.constants.wrong)]
-
-    def _parity_lines(self) -> list[str]:
-        lines = ["Parity with Keras in onnxruntime"]
-        for key in dict.fromkeys((c.output, c.data, c.batch) for c in self.checks):
-            group = [c for c in self.checks if (c.output, c.data, c.batch) == key]
-            worst = max(group, key=strain_of)
-            lines.append(
-                f"  {verdict_of(worst)} {key[0]}, {key[1]} batch of {key[2]}: "
-                f"error {worst.error:.2e}, allowed {worst.tolerance:.2e} "
-                f"(Keras' own rounding {worst.keras_error:.2e})"
-            )
-        truth = "float64 run of the model, runtime optimizations off and on"
-        if self.float64_failure is not None:
-            truth = f"Keras' float32 run (no float64 run: {self.float64_failure})"
-        lines.append(f"  compared with: {truth}")
-        if self.tolerance is not None:
-            lines.append(f"  allowed, as given: {self.tolerance}")
-        if not self.conclusive:
-            lines.append(f"  ?: {INCONCLUSIVE}")
-        verdict = "verified" if self.passed else f"FAILED{self._at()}"
-        return [*lines, f"Result: {verdict}"]
-
-    def _at(self) -> str:
-        return f", it begins to differ at layer `{self.layer}`" if self.layer else ""
+        return to_text(self)
 
 
 def check_suffix(path: str | os.PathLike[str]) -> str:
@@ -393,13 +337,6 @@ def _integers(plain: Any) -> Iterator[int]:
     elif isinstance(plain, dict | list):
         for item in plain.values() if isinstance(plain, dict) else plain:
             yield from _integers(item)
-
-
-def verdict_of(check: Check) -> str:
-    """Four letters: passed, failed, or nothing could be told."""
-    if check.conclusive:
-        return "ok  " if check.passed else "FAIL"
-    return "?   "
 
 
 def strain_of(check: Check) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 from .errors import OptionError, reason
 from .ports import Port
 from .program import Arrays, Program
-from .ranges import EDGE_ROWS, Range, draw, edges
+from .ranges import EDGE_ROWS, Range, draw, edges, zeros
 
 BATCH_SIZES = (1, 3, 32)
 RANDOM, EDGES, DATA = "random", "edges", "data"
@@ -67,8 +67,9 @@ class Rows:
 def zero_rows(program: Program) -> list[Rows]:
     """Rows of zeros (empty strings), for a model that random data is no input of."""
     return [
-        replace(rows, arrays=[_zeros(array) for array in rows.arrays])
+        replace(rows, arrays=[zeros(p, x.shape) for p, x in pairs])
         for rows in random_rows(program)
+        for pairs in [zip(program.inputs, rows.arrays, strict=True)]
     ]
 
 
@@ -76,7 +77,7 @@ def random_rows(program: Program, seed: int = 0) -> list[Rows]:
     """Rows for batches of BATCH_SIZES, or of the size that is fixed."""
     rng = np.random.default_rng(seed)
     different = FEW_ROWS if program.work() > MUCH_WORK else max(BATCH_SIZES)
-    size = _fixed_size(program)
+    size = _fixed_size(program.inputs)
     if size is None:
         batches = [Batch(RANDOM, np.arange(size) % different) for size in BATCH_SIZES]
         return [_rows(program, different, batches, rng)]
@@ -102,7 +103,7 @@ def edge_rows(program: Program, seed: int = 0) -> list[Rows]:
         own = known.get(port.name, Range())
         rows = edges(port, _concrete(port, count, True)[1:], own, rng)
         arrays.append(rows if port.shape else np.asarray(rows[-1]))
-    batches = _cut(EDGES, count, _fixed_size(program) or count)
+    batches = _cut(EDGES, count, _fixed_size(program.inputs) or count)
     return [Rows(arrays, tuple(batches), tuple(bool(port.shape) for port in program.inputs))]
 
 
@@ -116,8 +117,8 @@ def joined(rows: Sequence[Rows], behind: Sequence[Rows]) -> list[Rows]:
     return [Rows([np.concatenate(pair) for pair in pairs], (*first.batches, *moved), first.free)]
 
 
-def _fixed_size(program: Program) -> int | None:
-    return next((port.shape[0] for port in program.inputs if port.shape and port.shape[0]), None)
+def _fixed_size(inputs: Sequence[Port]) -> int | None:
+    return next((port.shape[0] for port in inputs if port.shape and port.shape[0]), None)
 
 
 def _cut(data: str, count: int, size: int) -> list[Batch]:
@@ -134,10 +135,6 @@ def _rows(program: Program, count: int, batches: Sequence[Batch], rng: np.random
     ]
     free = tuple(_is_free(port, any_batch) for port in program.inputs)
     return Rows(arrays, tuple(batches), free)
-
-
-def _zeros(array: np.ndarray) -> np.ndarray:
-    return np.full(array.shape, "" if array.dtype == object else 0, array.dtype)
 
 
 def _is_free(port: Port, any_batch: bool) -> bool:
@@ -193,7 +190,7 @@ def data_rows(data: Mapping[str, Any], inputs: Sequence[Port]) -> list[Rows]:
     count = next(iter(rows.values()), 1)
     if count == 0:
         raise OptionError("The data arrays must have at least one row. Received: 0 rows.")
-    fixed = next((port.shape[0] for port in inputs if port.shape and port.shape[0]), None)
+    fixed = _fixed_size(inputs)
     step = fixed or ROWS_PER_RUN
     if fixed and count % fixed:
         raise OptionError(f"The model takes batches of {fixed} rows. Received: {count} rows.")

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .guards import shapes_read
+from .onnx_values import constant, shapes_read
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -106,9 +106,7 @@ class _Layer:
         return cls(
             node,
             node.inputs,
-            tuple(extent if isinstance(extent, int) else None for extent in shape or [None] * 3)[
-                :2
-            ],
+            tuple(size if isinstance(size, int) else None for size in (shape or (None, None))[:2]),
             dtypes.pop() or ir.DataType.FLOAT,
             attributes["hidden_size"],
             backwards,
@@ -386,9 +384,4 @@ class _Nodes:
         return ir.Graph(given, outputs, nodes=inner.made, name=f"{self.name}/inner")
 
     def _constant(self, array: np.ndarray) -> ir.Value:
-        import onnx_ir as ir
-
-        name = f"{self.name}/constant__{next(self.numbers)}"
-        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-        self.root.register_initializer(value)
-        return value
+        return constant(self.root, f"{self.name}/constant__{next(self.numbers)}", array)

@@ -1,0 +1,89 @@
+"""Text: the report as a person reads it in a terminal."""
+
+from __future__ import annotations
+
+from .layers import table
+from .parity import Check
+from .report import INCONCLUSIVE, Report, strain_of
+
+
+def to_text(report: Report) -> str:
+    """The report as lines of text.
+
+    Example:
+
+    >>> from kerasdl.export import Report
+    >>> from kerasdl.export.text import to_text
+    >>> report = Report("model.keras", "model.onnx", "tiny", [], [])
+    >>> to_text(report).splitlines()[0]
+    'model.keras → model.onnx'
+
+    References: N4 (ONNX conversion).
+    """
+    nodes = sum(report.nodes.values())
+    lines = [
+        f"{report.source} → {report.target}",
+        f"  {nodes} nodes, {report.size:,} bytes, opset {report.opset}, {report.precision}",
+        *(f"  input  {port}" for port in report.inputs),
+        *(f"  output {port}" for port in report.outputs),
+    ]
+    lines += _folds(report) + _latency(report)
+    lines += table(report.layers) + _constants(report) + _parity(report)
+    lines += [f"  note: {note}" for note in report.notes]
+    return "\n".join(lines)
+
+
+def _folds(report: Report) -> list[str]:
+    lines = ["Batch normalization"] if report.folds else []
+    lines += [f"  {fold}" for fold in report.folds]
+    if report.dropped:
+        lines.append(f"Training only, left out: {', '.join(report.dropped)}")
+    if report.remaining != report.operations:
+        lines.append(f"Keras operations: {report.operations} → {report.remaining}")
+    return lines
+
+
+def _latency(report: Report) -> list[str]:
+    if not report.latency:
+        return []
+    times = (f"{each.milliseconds:.3g} ms (batch of {each.batch})" for each in report.latency)
+    lines = [f"Latency in onnxruntime, default session, {report.latency[0].cores} cores"]
+    return [*lines, f"  {', '.join(times)}"]
+
+
+def _constants(report: Report) -> list[str]:
+    if report.constants is None:
+        return []
+    right = report.constants.compared - len(report.constants.wrong)
+    lines = [f"Constants: {right} of {report.constants.compared} are those of the model"]
+    mark = "FAIL" if report.wrong_constants else "    "
+    return [*lines, *(f"  {mark} {constant}" for constant in report.constants.wrong)]
+
+
+def _parity(report: Report) -> list[str]:
+    lines = ["Parity with Keras in onnxruntime"]
+    for key in dict.fromkeys((c.output, c.data, c.batch) for c in report.checks):
+        group = [c for c in report.checks if (c.output, c.data, c.batch) == key]
+        worst = max(group, key=strain_of)
+        lines.append(
+            f"  {_verdict(worst)} {key[0]}, {key[1]} batch of {key[2]}: "
+            f"error {worst.error:.2e}, allowed {worst.tolerance:.2e} "
+            f"(Keras' own rounding {worst.keras_error:.2e})"
+        )
+    truth = "float64 run of the model, runtime optimizations off and on"
+    if report.float64_failure is not None:
+        truth = f"Keras' float32 run (no float64 run: {report.float64_failure})"
+    lines.append(f"  compared with: {truth}")
+    if report.tolerance is not None:
+        lines.append(f"  allowed, as given: {report.tolerance}")
+    if not report.conclusive:
+        lines.append(f"  ?: {INCONCLUSIVE}")
+    where = f", it begins to differ at layer `{report.layer}`" if report.layer else ""
+    return [*lines, f"Result: {'verified' if report.passed else f'FAILED{where}'}"]
+
+
+def _verdict(check: Check) -> str:
+    """Four letters: passed, failed, or nothing could be told."""
+    if check.conclusive:
+        return "ok  " if check.passed else "FAIL"
+    return "?   "
