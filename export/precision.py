@@ -1,7 +1,8 @@
 """Run Keras layers in float64 without touching their weights, and bfloat16 ones in float32.
 
 A layer computes in the dtype of its policy with the values of its variables. For the length of
-`float64_run` every policy says float64, and a stateless scope answers for every float variable
+`float64_run` every policy says float64, a Functional model takes its inputs in float64, where it
+would cast them to the dtype of its Input, and a stateless scope answers for every float variable
 with its value in float64: the exact one where folding has computed it, else the float32 one.
 
 A quantized layer keeps its integers: weights are variables that are no floats, and activations are
@@ -15,10 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.models.functional import Functional  # Keras exports `Model`, not this class
 
 from .formats import FLOAT32, Format
 from .grouped import uncompiled
@@ -54,6 +57,7 @@ def float64_run(
         uncompiled(layers),
         _quantizing(layers, nearly),
         _computing(layers, "float64"),
+        _taking_float64(layers),
         keras.StatelessScope() as scope,
     ):
         fixed = _groups(layers)
@@ -103,6 +107,31 @@ def _computing(layers: Sequence[keras.Layer], dtype: str) -> Iterator[None]:
     finally:
         for layer, (own, autocast) in zip(layers, before, strict=True):
             layer._dtype_policy, layer.autocast = own, autocast
+
+
+@contextmanager
+def _taking_float64(layers: Iterable[keras.Layer]) -> Iterator[None]:
+    # Sequential keeps its graph under this name.
+    graphs = (getattr(layer, "_functional", layer) for layer in layers)
+    functions = {id(graph): graph for graph in graphs if isinstance(graph, Functional)}
+    try:
+        for function in functions.values():
+            # Past Keras' own setter, as in `grouped.py`.
+            convert = partial(_float64_inputs, function)
+            object.__setattr__(function, "_convert_inputs_to_tensors", convert)
+        yield
+    finally:
+        for function in functions.values():
+            object.__delattr__(function, "_convert_inputs_to_tensors")
+
+
+def _float64_inputs(function: Any, inputs: Sequence[Any]) -> list[Any]:
+    """What Keras makes of the inputs of a Functional model, but floats in float64."""
+    converted = type(function)._convert_inputs_to_tensors(function, inputs)
+    return [
+        y if x is None or "float" not in y.dtype.name else keras.ops.cast(x, "float64")
+        for x, y in zip(inputs, converted, strict=True)
+    ]
 
 
 def _quantized_policy(layer: keras.Layer, dtype: str) -> keras.DTypePolicy | None:

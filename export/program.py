@@ -91,8 +91,9 @@ class KerasProgram:
         return any(map(is_narrow, flatten_layers(self.model)))
 
     def run_float64(self, arrays: Arrays) -> Arrays:
+        wide = [widen(array) for array in arrays]
         with float64_run(flatten_layers(self.model)):
-            outputs = self.model(self._packed(arrays), training=False)
+            outputs = self.model(self._packed(wide), training=False)
         return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
 
     def reaches(

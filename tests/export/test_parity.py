@@ -252,3 +252,55 @@ def test_runtime_optimizations_are_off_and_on(tmp_path, monkeypatch):
     judged(model, file)
     levels = onnxruntime.GraphOptimizationLevel
     assert seen == [levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL]
+
+
+def behind_a_model(function):
+    """A formula inside a model inside a model."""
+    inputs = keras.Input((6,), name="inner")
+    inner = keras.Model(inputs, function(inputs))
+    x = keras.Input((6,), name="outer")
+    return keras.Model(x, inner(x * 1.0))
+
+
+def in_a_dictionary(function):
+    x, n = keras.Input((6,), name="x"), keras.Input((6,), name="n", dtype="int32")
+    return keras.Model({"x": x, "n": n}, {"y": function(x), "n": n})
+
+
+class Tripled(keras.Model):
+    """A subclass of Functional models with a `call` of its own."""
+
+    def call(self, inputs, training=None):
+        return super().call(inputs * 3.0, training=training)
+
+
+def with_a_call(function):
+    x = keras.Input((6,))
+    return Tripled(x, function(x / 3.0))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda f: keras.Model(*(lambda x: (x, f(x)))(keras.Input((6,)))),
+        lambda f: keras.Sequential([keras.Input((6,)), layers.Lambda(f)]),
+        behind_a_model,
+        in_a_dictionary,
+        with_a_call,
+    ],
+    ids=["formula", "Sequential", "nested", "dictionary", "subclass"],
+)
+def test_formulas_in_front_of_layers_run_in_float64(build):
+    program = KerasProgram(build(lambda x: keras.ops.sin(x * 1.1)))
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.normal(size=(4, 6)).astype("float32")
+        if port.dtype == "float32"
+        else rng.integers(0, 9, (4, 6), dtype="int32")
+        for port in program.inputs
+    ]
+    (x,) = (array for array in arrays if array.dtype == np.float32)
+    results = [y for y in program.run_float64(arrays) if y.dtype.kind == "f"]
+    assert [y.dtype for y in results] == [np.float64]
+    np.testing.assert_allclose(results[0], np.sin(x.astype("float64") * 1.1), rtol=1e-14)
+    assert program.run(arrays)[-1].dtype == np.float32  # as before
