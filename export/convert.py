@@ -7,11 +7,10 @@ Keras layer.
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -19,6 +18,7 @@ import tensorflow as tf
 from .calls import shorter_calls
 from .errors import ConversionError, reason
 from .graph import Graph, Node, layer_of
+from .mending import Message, exact_casts, messages_of_tf2onnx, sets_in_order
 from .opset import LAST_OF_TF2ONNX, MAXIMUM_OPSET
 from .precision import in_float32
 from .weights import NAME, Weights, bind, fold_constants
@@ -94,7 +94,7 @@ def convert(
     """
     import onnx_ir as ir
 
-    with _tf2onnx_log() as log:
+    with messages_of_tf2onnx() as log:
         try:
             function = _traced(call, inputs, weights)
             first = min(opset, LAST_OF_TF2ONNX)
@@ -150,7 +150,7 @@ def _tf2onnx(
     renamed = {name: f"input_{i}" for i, name in enumerate(given[:inputs])}
     renamed |= {name: NAME.format(i) for i, name in enumerate(given[inputs:])}
     renamed |= {name: f"output_{i}" for i, name in enumerate(output_names)}
-    with tf.device("/cpu:0"), _sets_in_order():
+    with tf.device("/cpu:0"), sets_in_order(), exact_casts():
         frozen = _frozen(function, given, output_names)
         with tf.Graph().as_default() as tf_graph:
             tf.import_graph_def(frozen, name="")
@@ -194,7 +194,7 @@ def _note_shapes(model: ir.Model, function: Any) -> None:
             outputs[f"output_{i}"].shape = ir.Shape(tensor.shape.as_list())
 
 
-def _refuse_foreign(model: ir.Model, log: Sequence[_Message], names: Sequence[str]) -> None:
+def _refuse_foreign(model: ir.Model, log: Sequence[Message], names: Sequence[str]) -> None:
     """Raise ConversionError if the file holds an operator that ONNX does not have."""
     import onnx.defs
 
@@ -263,61 +263,3 @@ def prefix(graph: Graph, length: int) -> Graph:
         value for node in part.nodes for value in node.outputs if not part.consumers(value)
     ]
     return part
-
-
-@dataclass(frozen=True)
-class _Message:
-    """An error that tf2onnx logs, and what its handler of an operation said."""
-
-    text: str
-    why: str
-
-
-@contextmanager
-def _sets_in_order() -> Iterator[None]:
-    """tf2onnx goes over sets of nodes; sorted, a model gives the same file in every process."""
-    from tf2onnx.graph import Graph as Converted
-
-    nodes, consumers = Converted.extract_sub_graph_nodes, Converted.find_output_consumers
-
-    def nodes_in_order(graph: Any, *arguments: Any, **keywords: Any) -> list[Any]:
-        places = {node: place for place, node in enumerate(graph.get_nodes())}
-        return sorted(nodes(graph, *arguments, **keywords), key=places.__getitem__)
-
-    def consumers_in_order(graph: Any, name: str) -> list[Any]:
-        found = consumers(graph, name)
-        if len(found) < 2:
-            return list(found)
-        inner = [node for node in found if node.graph is not graph]
-        own = sorted((node for node in found if node.graph is graph), key=graph.get_nodes().index)
-        return [*own, *inner]
-
-    Converted.extract_sub_graph_nodes = nodes_in_order
-    Converted.find_output_consumers = consumers_in_order
-    try:
-        yield
-    finally:
-        Converted.extract_sub_graph_nodes = nodes
-        Converted.find_output_consumers = consumers
-
-
-@contextmanager
-def _tf2onnx_log() -> Iterator[list[_Message]]:
-    """Collect the errors that tf2onnx logs, and keep its log off the user's terminal."""
-    messages: list[_Message] = []
-
-    class Collector(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            error = record.exc_info[1] if record.exc_info else None
-            why = "" if error is None else reason(error).rstrip(".")
-            messages.append(_Message(record.getMessage(), why))
-
-    logger = logging.getLogger("tf2onnx")
-    handler, propagate = Collector(logging.ERROR), logger.propagate
-    before = logger.handlers[:]
-    logger.handlers = [handler]
-    logger.propagate = False
-    try:
-        yield messages
-    finally:
-        logger.handlers, logger.propagate = before, propagate

@@ -1,0 +1,105 @@
+"""Mending: tf2onnx as it should be, for the length of a conversion.
+
+It goes over sets of nodes in any order, drops casts that round, and logs what it cannot do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import reason
+
+
+@dataclass(frozen=True)
+class Message:
+    """An error that tf2onnx logs, and what its handler of an operation said."""
+
+    text: str
+    why: str
+
+
+@contextmanager
+def sets_in_order() -> Iterator[None]:
+    """tf2onnx goes over sets of nodes; sorted, a model gives the same file in every process."""
+    from tf2onnx.graph import Graph as Converted
+
+    nodes, consumers = Converted.extract_sub_graph_nodes, Converted.find_output_consumers
+
+    def nodes_in_order(graph: Any, *arguments: Any, **keywords: Any) -> list[Any]:
+        places = {node: place for place, node in enumerate(graph.get_nodes())}
+        return sorted(nodes(graph, *arguments, **keywords), key=places.__getitem__)
+
+    def consumers_in_order(graph: Any, name: str) -> list[Any]:
+        found = consumers(graph, name)
+        if len(found) < 2:
+            return list(found)
+        inner = [node for node in found if node.graph is not graph]
+        own = sorted((node for node in found if node.graph is graph), key=graph.get_nodes().index)
+        return [*own, *inner]
+
+    Converted.extract_sub_graph_nodes = nodes_in_order
+    Converted.find_output_consumers = consumers_in_order
+    try:
+        yield
+    finally:
+        Converted.extract_sub_graph_nodes = nodes
+        Converted.find_output_consumers = consumers
+
+
+@contextmanager
+def exact_casts() -> Iterator[None]:
+    """tf2onnx drops the first of two casts wherever it is to floats, though it may round, and the
+    one to integers in front of one to booleans. Here it goes only where it keeps every number."""
+    from tf2onnx.optimizer import back_to_back_optimizer
+    from tf2onnx.utils import map_onnx_to_numpy_type
+
+    table = back_to_back_optimizer._func_map
+
+    def drop(graph: Any, node: Any, consumers: list[Any]) -> list[str]:
+        kinds = [graph.get_dtype(name) for name in (node.input[0], node.output[0])]
+        if None not in kinds and _keeps(*(np.dtype(map_onnx_to_numpy_type(k)) for k in kinds)):
+            for consumer in consumers:
+                graph.replace_input(consumer, consumer.input[0], node.input[0], 0)
+            graph.remove_node(node.name)
+        return [consumer.output[0] for consumer in consumers]
+
+    before = table["Cast",]
+    table["Cast",] = drop
+    try:
+        yield
+    finally:
+        table["Cast",] = before
+
+
+def _keeps(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
+    """Whether a cast keeps every number; NumPy calls one from int64 to float64 safe."""
+    rounds = source.kind in "iu" and source.itemsize == target.itemsize and target.kind == "f"
+    return target.kind != "O" and np.can_cast(source, target, "safe") and not rounds
+
+
+@contextmanager
+def messages_of_tf2onnx() -> Iterator[list[Message]]:
+    """Collect the errors that tf2onnx logs, and keep its log off the user's terminal."""
+    messages: list[Message] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            error = record.exc_info[1] if record.exc_info else None
+            why = "" if error is None else reason(error).rstrip(".")
+            messages.append(Message(record.getMessage(), why))
+
+    logger = logging.getLogger("tf2onnx")
+    handler, propagate = Collector(logging.ERROR), logger.propagate
+    before = logger.handlers[:]
+    logger.handlers = [handler]
+    logger.propagate = False
+    try:
+        yield messages
+    finally:
+        logger.handlers, logger.propagate = before, propagate
