@@ -126,7 +126,9 @@ def assert_same(variables, others):
 
 
 @entries("optimizer")
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow), "bfloat16"]
+)
 @pytest.mark.usefixtures("has_float64")
 def test_optimizers_learn_a_quadratic_and_keep_the_dtype(entry, dtype):
     θ = keras.Variable([3.0, -2.0, 1.0], dtype=dtype)
@@ -151,6 +153,11 @@ def test_jit_on_and_off_agree(entry, rng):
     np.testing.assert_allclose(*weights, rtol=1e-5, atol=1e-6)
 
 
+TRACED = {"Adam", "ASGD", "SparseAdam", "Lookahead", "Clipped", "GradientControlledSGD"}
+TRACED |= {"BatchNormalization", "Dropout", "WeightNoise", "CosineDecay"}
+"""Those that keep count of something, or look at it."""
+
+
 class Traces(keras.layers.Layer):
     """Counts how often Python runs through it."""
 
@@ -162,7 +169,7 @@ class Traces(keras.layers.Layer):
 
 
 @pytest.mark.compiled
-@entries(*sorted(SERIALIZED))
+@entries(*sorted(SERIALIZED), quick=TRACED)
 def test_training_is_traced_once(entry, rng):
     model = model_with(entry)
     traces = Traces()

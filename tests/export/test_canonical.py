@@ -272,8 +272,16 @@ def graphs_in(graph):
                 yield from graphs_in(attribute.g)
 
 
+LONG = {"bidirectional", "LSTM", "conditions_in_a_condition", "vectorized"}
+
+
+def branching(names):
+    """The long ones are slow tests."""
+    return [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in names]
+
+
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("name", BRANCHING)
+@pytest.mark.parametrize("name", branching(BRANCHING))
 def test_the_functions_of_tensorflow_leave_no_number(name, tmp_path):
     model = BRANCHING[name]()
     export.to_onnx(model, tmp_path / "one.onnx")
@@ -297,7 +305,7 @@ def test_the_functions_of_tensorflow_leave_no_number(name, tmp_path):
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("name", [name for name in BRANCHING if "bi" not in name])
+@pytest.mark.parametrize("name", branching(name for name in BRANCHING if "bi" not in name))
 def test_the_names_of_nodes_begin_with_their_layer(name, tmp_path):
     model = BRANCHING[name]()
     export.to_onnx(model, tmp_path / "model.onnx")

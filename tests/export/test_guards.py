@@ -196,8 +196,15 @@ def test_reductions_of_an_empty_batch(opset, tmp_path):
     assert shapes == [(0, 5), (0, 5), (0, 1, 4), (0, 5), (0,)]
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("precision", "masked"),
+    [
+        ("float32", False),
+        ("float16", True),
+        pytest.param("float32", True, marks=pytest.mark.slow),
+        pytest.param("float16", False, marks=pytest.mark.slow),
+    ],
+)
 def test_recurrent_layers_of_an_empty_batch(precision, masked, tmp_path):
     """Without a mask onnxruntime would end the process, with one it would refuse."""
     x = keras.Input((5, 4))

@@ -180,7 +180,9 @@ def test_activations_of_gates(activation, tmp_path):
     assert recurrent(exported(side_by_side(parts), tmp_path)) == {"GRU": 2, "LSTM": 1, "Scan": 2}
 
 
-@pytest.mark.parametrize("activation", ["softplus", "leaky_relu"])
+@pytest.mark.parametrize(
+    "activation", [pytest.param("softplus", marks=pytest.mark.slow), "leaky_relu"]
+)
 def test_other_activations_stay_loops(activation, tmp_path, rng):
     """The softplus of onnxruntime's operators is infinite from 89 on."""
     x = keras.Input(SHAPE, name="x")
@@ -201,7 +203,10 @@ def test_both_functions_of_a_pair(tmp_path):
 # Both directions
 
 
-@pytest.mark.parametrize("options", [{}, SEQUENCES, SEQUENCES | STATE])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.slow), SEQUENCES | STATE],
+)
 def test_both_directions_are_one_operator(options, tmp_path):
     parts = [layers.Bidirectional(layer) for layer in each_kind(3, **options)]
     assert recurrent(exported(side_by_side(parts), tmp_path)) == EACH_KIND_TWICE
@@ -379,7 +384,7 @@ class Own(layers.LSTM):
         (lambda: Own(20), {"LSTM": 1}),  # tf2onnx knows it by its constants
         (lambda: layers.RNN([layers.GRUCell(3), layers.LSTMCell(2)]), {"Loop": 1}),
         (lambda: layers.GRU(3, dtype="float64"), {"Loop": 1}),
-        (lambda: layers.ConvLSTM1D(2, 3), {"Loop": 1}),
+        pytest.param(lambda: layers.ConvLSTM1D(2, 3), {"Loop": 1}, marks=pytest.mark.slow),
     ],
 )
 def test_other_layers_stay(make, operators, tmp_path):

@@ -21,6 +21,12 @@ KEYS = {
 }
 
 
+LONG = {"ratio", "oscillation"}
+each = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in KEYS]
+)
+
+
 def make_callback(name):
     return {
         "curvature": lambda: kerasdl.CurvatureMonitor(PROBE),
@@ -84,7 +90,7 @@ def plain():
 
 
 @pytest.mark.filterwarnings("ignore:Epoch")
-@pytest.mark.parametrize("name", KEYS)
+@each
 def test_training_is_the_same(name, plain):
     history, values = train([make_callback(name)], keras.optimizers.Adam(0.01))
     assert len(values) == len(plain[1])
@@ -95,7 +101,7 @@ def test_training_is_the_same(name, plain):
 
 
 @pytest.mark.filterwarnings("ignore:Epoch", "ignore:__array__ implementation:DeprecationWarning")
-@pytest.mark.parametrize("name", KEYS)
+@each
 def test_logs_reach_history_and_file(name, tmp_path):
     log = keras.callbacks.CSVLogger(tmp_path / "log.csv")
     history, _ = train([make_callback(name), log], kerasdl.Adam(0.01))

@@ -167,7 +167,7 @@ OPTIMIZERS = {
     "wrapped": lambda: kerasdl.Lookahead(kerasdl.RMSprop(kerasdl.CosineDecay(0.01, 50))),
     "loss_scale": lambda: keras.optimizers.LossScaleOptimizer(kerasdl.Nadam(0.01)),
 }
-QUICKLY = [("keras_schedule", 1, False), ("wrapped", 16, False)]
+QUICKLY = [("wrapped", 16, False)]
 SLOWLY = [(name, steps, jit) for name in OPTIMIZERS for steps, jit in ((1, False), (16, True))]
 
 

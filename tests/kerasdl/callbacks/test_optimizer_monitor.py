@@ -89,7 +89,9 @@ def test_gradient_norms_are_those_before_clipping(jit_compile):
     assert histories[1]["clipped_fraction/first"] == [1.0]
 
 
-@pytest.mark.parametrize("optimizer", [kerasdl.Adam, kerasdl.Nadam, kerasdl.RMSprop])
+@pytest.mark.parametrize(
+    "optimizer", [kerasdl.Nadam, pytest.param(kerasdl.RMSprop, marks=pytest.mark.slow)]
+)
 def test_training_is_not_changed(optimizer, tmp_path):
     plain, watched = make_model(optimizer(0.05)), make_model(optimizer(0.05))
     plain.fit(X, Y, epochs=3, **FIT)

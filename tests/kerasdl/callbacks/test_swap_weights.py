@@ -17,7 +17,10 @@ OPTIMIZERS = {
     "asgd": lambda: kerasdl.ASGD(0.05),
     "ema_of_large_variables": lambda: kerasdl.Adam(0.05, use_ema=True, ema_momentum=0.8),
 }
-every_optimizer = pytest.mark.parametrize("name", OPTIMIZERS)
+LONG = {"nesterov", "rmsprop"}
+every_optimizer = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in OPTIMIZERS]
+)
 
 
 def make_model(name, dtype=None):
