@@ -58,7 +58,7 @@ class WrongConstant:
 
     def __str__(self) -> str:
         where = f", layer `{self.layer}`" if self.layer else ""
-        return f"{self.name}{where}: {self.wrong} of {self.count}, by up to {self.error:.1e} of it"
+        return f"{self.name}{where}: {self.wrong} of {self.count}, relative error {self.error:.1e}"
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,16 @@ class Constants:
     wrong: tuple[WrongConstant, ...] = ()
 
 
-def same_versions(noted: Mapping[str, str]) -> bool:
-    """Whether a file with these metadata was written by the versions that run now."""
-    return all(noted.get(f"{name}_version") == version for name, version in versions().items())
+def is_ours(noted: Mapping[str, str]) -> bool:
+    """Whether kerasdl wrote a file with these metadata."""
+    return "kerasdl_version" in noted
+
+
+def other_version(noted: Mapping[str, str]) -> str | None:
+    """What a file of ours with these metadata was written with, and runs no longer; or None."""
+    pairs = [(name, noted.get(f"{name}_version"), now) for name, now in versions().items()]
+    others = (f"{name} {then}, and here is {now}" for name, then, now in pairs if then != now)
+    return next((f"the file was written with {other}" for other in others), None)
 
 
 def check_constants(

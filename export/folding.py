@@ -248,7 +248,8 @@ class _Folding:
         if into:
             parts = [("its scale", any(site.map.scales for site in stayed))]
             parts += [("its shift", any(site.map.shifts for site in stayed))]
-            text = f"{' and '.join(part for part, there in parts if there)} kept, {text}"
+            what = " and ".join(part for part, there in parts if there)
+            text = f"{what} kept as a node of its own ({text})"
         return Fold(name, tuple(into), text)
 
 

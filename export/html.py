@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from . import samples
 from .histogram import EDGES, WITHIN
 from .parity import Check
-from .report import INCONCLUSIVE, Report, strain_of
+from .report import EDGES_ARE, INCONCLUSIVE, LAYERS_AS_DERIVED, Report, strain_of
 
 BINS = len(EDGES) + 1
 
@@ -47,6 +48,14 @@ class Output:
     checks: list[Check]
     histogram: list[Bar]
     numbers: int
+
+    @property
+    def shown(self) -> list[Check]:
+        """The worst of each kind of data, batch size and setting of onnxruntime."""
+        groups: dict[tuple[str, int, bool], list[Check]] = {}
+        for check in self.checks:
+            groups.setdefault((check.data, check.batch, check.optimized), []).append(check)
+        return [max(group, key=strain_of) for group in groups.values()]
 
     @property
     def worst(self) -> Check:
@@ -94,6 +103,9 @@ def to_html(report: Report) -> str:
         report=report,
         verdict=verdict(report),
         inconclusive=INCONCLUSIVE,
+        has_edges=any(check.data == samples.EDGES for check in report.checks),
+        edges_are=EDGES_ARE,
+        layers_as_derived=LAYERS_AS_DERIVED,
         outputs=list(outputs(report.checks)),
         before=shares(report.operations_by_kind or {}),
         after=shares(report.nodes),

@@ -113,6 +113,13 @@ def shapes_are_seen(report: Report, judge: Judge) -> bool:
     return [*map(str, as_seen(report, judge))] == [*map(str, report.outputs)]
 
 
+def note_names(report: Report, names: Sequence[str]) -> None:
+    """Say how the file calls the outputs, where it has other names than the model."""
+    for port, name in zip(report.outputs, names, strict=True):
+        if port.name != name:
+            report.notes.append(f"output `{port.name}` of the model is `{name}` in the file")
+
+
 def look_at_layers(
     report: Report, judge: Judge, file: Path, clock: Clock, *, complete: bool = False
 ) -> None:
@@ -128,6 +135,10 @@ def look_at_layers(
         )
     report.layer = first_wrong(found) if wrong else None
     report.layers = found if complete else []
+    piece = next((one.group for one in found if one.layer == report.layer), ())
+    if len(piece) > 1:
+        names = ", ".join(f"`{name}`" for name in piece)
+        report.notes.append(f"in the file {names} are one piece, and any of them may be wrong")
 
 
 def _not_runnable(error: RefusedError, program: Program) -> ConversionError:

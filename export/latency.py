@@ -18,6 +18,8 @@ LONG = 0.2
 """Seconds from which on nothing is repeated."""
 MOST = 20
 """Repetitions."""
+WARM_UP = 3
+"""Runs that are left out besides the first, where it was short."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Latency:
     Attributes:
         batch: Number of rows.
         milliseconds: Median over the runs.
-        runs: How many were measured; the first run of all, which is slower, is not among them
-            unless it was the only one.
+        runs: How many were measured; the first ones of all, which are slower, are not among them
+            unless the first was the only one.
         cores: Logical cores of the machine; onnxruntime's default session takes as many threads
             as there are physical ones.
     """
@@ -59,6 +61,9 @@ def measure(batch: int, first: float, run: Callable[[], object]) -> Latency:
     References: N4 (ONNX conversion).
     """
     seconds: list[float] = []
+    if first < BUDGET:
+        for _ in range(WARM_UP):
+            run()
     while first <= LONG and len(seconds) < MOST and (not seconds or sum(seconds) < BUDGET):
         start = time.perf_counter()
         run()

@@ -244,9 +244,9 @@ class Moves:
     ) -> None:
         """Why a step is not made, or may not be of use."""
         if isinstance(step, str):
-            reasons.append(f"{where}, {step}")
+            reasons.append(f"{where}: {step}")
         elif step[0].absorbed is not None and len(self.index.calls_of(node)) > 1:
-            reasons.append(f"{where}, `{node.name}` is called more than once")
+            reasons.append(f"{where}: `{node.name}` is called more than once")
 
     def cost(self, plan: Plan, group: Sequence[Node]) -> Cost:
         """ONNX nodes, remainders and stored numbers that a plan leaves or adds."""

@@ -23,9 +23,9 @@ output, or no number is finite, the file does not pass unless the user gives a t
 
 Edges, i.e. rows that random data leaves out (`ranges.py`), are there for gross errors: what is
 wrong at zero, in ties or far from the mean, and branches that are not taken elsewhere. They are
-judged row by row, by the noise of the noisiest channel, and coarsely where the user gives a
-tolerance; where Keras' float32 run says something else than float64 (an overflow, another side of
-a step), no verdict is asked of them.
+judged row by row, by the noise of the noisiest channel; a tolerance of the user's allows more of
+them where they are larger, and never less than that. Where Keras' float32 run says something else
+than float64 (an overflow, another side of a step), no verdict is asked of them.
 
 Where a model cannot be run in float64 (a custom layer that insists on float32), y is Keras'
 float32 run and reach is taken as 2⁻²⁰ max|y|; the report says so.
@@ -139,6 +139,7 @@ class Check:
         histogram: Numbers of the output per bin of |y_onnx − y| in units of the derived
             tolerance; see `histogram.py`.
         derived: The verdict without the tolerance that was given, or None if none was.
+        usual: Of edges, the largest |y| on random data; else None.
     """
 
     output: str
@@ -153,6 +154,7 @@ class Check:
     conclusive: bool = True
     histogram: tuple[int, ...] = ()
     derived: Derived | None = None
+    usual: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -161,15 +163,16 @@ class Check:
     def judged(self, tolerance: Tolerance | None) -> Check:
         """The same result under a given tolerance, or under the derived one.
 
-        Edges lie where nobody's data need lie, and are not what a user's tolerance is about: with
-        one, they tell no more than what is wrong by a quarter of the output.
+        Edges may be far from anybody's data, and a user's tolerance is about those: its absolute
+        part grows with the numbers, and it never allows less than the derived one.
         """
         derived = self.derived or Derived(self.error, self.tolerance, self.conclusive)
         if tolerance is None:
             return replace(self, **vars(derived), derived=None)
-        allowed = tolerance.atol + tolerance.rtol * self.magnitude
+        larger = max(1.0, self.magnitude / self.usual) if self.usual else 1.0
+        allowed = tolerance.atol * larger + tolerance.rtol * self.magnitude
         if self.data == EDGES:
-            allowed = max(allowed, derived.tolerance, COARSEST * self.magnitude)
+            allowed = max(allowed, derived.tolerance)
         return replace(
             self, error=self.max_error, tolerance=allowed, conclusive=True, derived=derived
         )
@@ -312,6 +315,7 @@ class Judge:
             conclusive=truth.data == EDGES
             or _could_fail(native, self.magnitude(truth.data, index), limits),
             histogram=histogram(gaps, allowed),
+            usual=self.magnitude(RANDOM, index) if truth.data == EDGES else None,
         )
 
     def _edges(self, truth: Truth, index: int, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .alone import alone
 from .clock import Clock
-from .constants import check_constants, same_versions
+from .constants import check_constants, is_ours, other_version
 from .conversion import convert_program
 from .ends import Ends
 from .errors import ConversionError, OptionError, ParityError, SourceError
@@ -24,6 +24,7 @@ from .judging import (
     as_seen,
     compare,
     look_at_layers,
+    note_names,
     own_rows,
     report_on,
     shapes_are_seen,
@@ -280,6 +281,7 @@ def verify(
     report.opset = next((e.version for e in proto.opset_import if e.domain in {"", "ai.onnx"}), 0)
     report.nodes = Counter(node.op_type for node in proto.graph.node)
     report.size = size_of(Path(onnx_path), proto)
+    present = [[end.name for end in each] for each in (proto.graph.input, proto.graph.output)]
     del proto
     judge = Judge(program, tolerance, stored)
     add_truth(judge, own, clock, random=random)
@@ -288,15 +290,19 @@ def verify(
     except ConversionError as error:
         cause = error.__cause__ or error
         raise SourceError(f"{onnx_path} does not run on the model's inputs: {cause}") from error
+    note_names(report, ends.names(program.inputs, program.outputs, *present)[1])
     look_at_layers(report, judge, Path(onnx_path), clock, complete=layers)
-    if random and same_versions(noted):
+    why = other_version(noted) if random else "their ranges were measured on data"
+    if is_ours(noted) and why is not None:
+        report.notes.append(f"constants were not compared one by one: {why}")
+    elif is_ours(noted):
         report.constants = check_constants(
             program, Path(onnx_path), report.opset, ends, stored, clock, is_careful(noted)
         )
         if report.constants is None:
             report.notes.append(
-                "the model gives another graph than that of the file, so that its constants were "
-                "not compared one by one"
+                "constants were not compared one by one: the model gives another graph than that "
+                "of the file"
             )
         elif report.layer is None and report.wrong_constants:
             report.layer = report.wrong_constants[0].layer

@@ -38,6 +38,10 @@ INCONCLUSIVE = (
     "of it is finite, so that a wrong file would not be noticed; `--rtol` and `--atol` set a "
     "bound of your own"
 )
+EDGES_ARE = "zeros, empty and odd strings, large numbers, last indices, ties"
+LAYERS_AS_DERIVED = (
+    "layers are judged by what is derived; the tolerance that was given is about the outputs"
+)
 
 
 @dataclass
@@ -97,8 +101,23 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether every comparison passed, and there was at least one."""
-        outputs = bool(self.checks) and all(check.passed for check in self.checks)
-        return outputs and not self.wrong_constants
+        return self.outputs_agree and not self.wrong_constants
+
+    @property
+    def outputs_agree(self) -> bool:
+        """Whether every comparison of outputs passed, and there was at least one."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def failure(self) -> str:
+        """What is wrong, as the end of a sentence; empty where no more can be said."""
+        layer = f"layer `{self.layer}`" if self.layer else ""
+        if self.outputs_agree and self.wrong_constants:
+            total = self.constants.compared if self.constants else 0
+            counts = f"{len(self.wrong_constants)} of {total}"
+            where = f", first in {layer}" if layer else ""
+            return f"the outputs agree, but {counts} constants are not the model's{where}"
+        return f"it begins to differ at {layer}" if layer else ""
 
     @property
     def wrong_constants(self) -> tuple[WrongConstant, ...]:

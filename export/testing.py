@@ -67,8 +67,10 @@ def assert_parity(
         report = verify(
             model, path, data=data, rtol=rtol, atol=atol, unsafe=unsafe, imports=imports
         )
+    if not isinstance(onnx_model, str | os.PathLike):
+        report.target = f"ModelProto of graph `{onnx_model.graph.name}`"
     if not report.passed:
-        raise AssertionError(f"The ONNX model disagrees with Keras.\n{report.to_text()}")
+        raise AssertionError(f"The ONNX model is not the Keras model.\n{report.to_text()}")
     return report
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .layers import table
 from .parity import Check
-from .report import INCONCLUSIVE, Report, strain_of
+from .report import EDGES_ARE, INCONCLUSIVE, LAYERS_AS_DERIVED, Report, strain_of
+from .samples import EDGES
 
 
 def to_text(report: Report) -> str:
@@ -28,13 +29,13 @@ def to_text(report: Report) -> str:
         *(f"  output {port}" for port in report.outputs),
     ]
     lines += _folds(report) + _latency(report)
-    lines += table(report.layers) + _constants(report) + _parity(report)
+    lines += _layers(report) + _constants(report) + _parity(report)
     lines += [f"  note: {note}" for note in report.notes]
     return "\n".join(lines)
 
 
 def _folds(report: Report) -> list[str]:
-    lines = ["Batch normalization"] if report.folds else []
+    lines = ["Folding"] if report.folds else []
     lines += [f"  {fold}" for fold in report.folds]
     if report.dropped:
         lines.append(f"Training only, left out: {', '.join(report.dropped)}")
@@ -51,12 +52,23 @@ def _latency(report: Report) -> list[str]:
     return [*lines, f"  {', '.join(times)}"]
 
 
+def _layers(report: Report) -> list[str]:
+    lines = table(report.layers)
+    if lines and report.tolerance is not None:
+        lines.append(f"  {LAYERS_AS_DERIVED}")
+    return lines
+
+
 def _constants(report: Report) -> list[str]:
     if report.constants is None:
         return []
     right = report.constants.compared - len(report.constants.wrong)
-    lines = [f"Constants: {right} of {report.constants.compared} are those of the model"]
-    mark = "FAIL" if report.wrong_constants else "    "
+    aside = report.constants.wrong and report.tolerance is not None
+    lines = [
+        f"Constants: {right} of {report.constants.compared} are those of the model"
+        + (" (the others are left aside, since a tolerance was given)" if aside else "")
+    ]
+    mark = "    " if aside else "FAIL"
     return [*lines, *(f"  {mark} {constant}" for constant in report.constants.wrong)]
 
 
@@ -74,12 +86,17 @@ def _parity(report: Report) -> list[str]:
     if report.float64_failure is not None:
         truth = f"Keras' float32 run (no float64 run: {report.float64_failure})"
     lines.append(f"  compared with: {truth}")
+    edges = any(check.data == EDGES for check in report.checks)
     if report.tolerance is not None:
-        lines.append(f"  allowed, as given: {report.tolerance}")
+        more = "; of edges in proportion, at least as derived" if edges else ""
+        lines.append(f"  allowed, as given: {report.tolerance}{more}")
+    if edges:
+        lines.append(f"  edges: {EDGES_ARE}")
     if not report.conclusive:
         lines.append(f"  ?: {INCONCLUSIVE}")
-    where = f", it begins to differ at layer `{report.layer}`" if report.layer else ""
-    return [*lines, f"Result: {'verified' if report.passed else f'FAILED{where}'}"]
+    if report.passed:
+        return [*lines, "Result: verified"]
+    return [*lines, f"Result: {', '.join(filter(None, ('FAILED', report.failure)))}"]
 
 
 def _verdict(check: Check) -> str:

@@ -149,7 +149,7 @@ def test_a_model_that_takes_no_edges(tmp_path):
     assert "zeros, large numbers and ties, on which Keras stops: " in "".join(report.notes)
 
 
-def test_a_tolerance_of_the_users_is_not_about_edges(tmp_path):
+def test_a_tolerance_of_the_users_grows_with_the_edges(tmp_path):
     model, path = model_of(layers.Dense(3, name="d")), tmp_path / "model.onnx"
     export.to_onnx(model, path)
     model.get_layer("d").kernel.assign(model.get_layer("d").kernel * 1.01)
@@ -159,7 +159,19 @@ def test_a_tolerance_of_the_users_is_not_about_edges(tmp_path):
     assert not report.judged().passed
     assert not export.verify(model, path, atol=1e-6).passed
     model.get_layer("d").kernel.assign(model.get_layer("d").kernel * -1)
-    assert not export.verify(model, path, atol=10.0).passed
+    assert not export.verify(model, path, atol=0.5).passed
+
+
+def test_a_tolerance_allows_no_more_of_zeros(tmp_path):
+    """An error that only zeros meet is not allowed by a bound relative to large numbers."""
+    x = keras.Input((4,), name="x")
+    right = keras.Model(x, ops.where(ops.equal(x, 0.0), 1.0, x))
+    wrong = keras.Model(x, ops.where(ops.equal(x, 0.0), 1.2, x))
+    export.to_onnx(wrong, tmp_path / "model.onnx")
+    for bound in (1e-12, 1e-6):
+        assert not export.verify(right, tmp_path / "model.onnx", atol=bound).passed
+        assert not export.verify(right, tmp_path / "model.onnx", rtol=bound).passed
+    assert export.verify(right, tmp_path / "model.onnx", rtol=0.1).passed
 
 
 @pytest.mark.parametrize("precision", ["float16", "int8"])

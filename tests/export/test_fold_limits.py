@@ -362,7 +362,9 @@ def test_folding_again_changes_nothing(rng):
 def test_partial_folds_say_what_stays(rng):
     _, folds = folded(prepared(stack((4,), dense(3, "relu"), positive, curved)), rng)
     assert folds[0].into == ("dense",)
-    assert folds[0].reason.startswith("its shift kept, in front of it, `dense` has the activation")
+    assert folds[0].reason.startswith(
+        "its shift kept as a node of its own (in front of it: `dense` has the activation"
+    )
     assert str(folds[0]).endswith(f"folded into dense; {folds[0].reason}")
 
 

@@ -131,7 +131,7 @@ def declined(model, rng):
 
 def test_reason_activation_in_between(rng):
     model = sequential(layers.Dense(3, activation="relu", name="d"), bn(), shape=(4,))
-    assert "in front of it, `d` has the activation relu" in declined(model, rng)
+    assert "in front of it: `d` has the activation relu" in declined(model, rng)
 
 
 def test_reason_other_axis(rng):
@@ -145,8 +145,8 @@ def test_reason_read_elsewhere(rng):
     model = keras.Model(x, layers.Add(name="sum")([y, bn()(y)]))
     randomize(model, 2)
     reason = declined(model, rng)
-    assert "in front of it, `d` is also read by `sum`" in reason
-    assert "behind it, `sum` (Add) lets only equal scales pass" in reason
+    assert "in front of it: `d` is also read by `sum`" in reason
+    assert "behind it: `sum` (Add) lets only equal scales pass" in reason
 
 
 def test_reason_also_an_output(rng):
@@ -154,7 +154,7 @@ def test_reason_also_an_output(rng):
     y = layers.Dense(4, name="d")(x)
     model = keras.Model(x, [y, bn()(y)])
     randomize(model, 3)
-    assert "in front of it, the output of `d` is also a model output" in declined(model, rng)
+    assert "in front of it: the output of `d` is also a model output" in declined(model, rng)
 
 
 def test_reason_shared_layer(rng):
@@ -162,13 +162,13 @@ def test_reason_shared_layer(rng):
     shared = layers.Dense(4, name="d")
     model = keras.Model(x, [bn()(shared(x)), shared(layers.ReLU()(x))])
     randomize(model, 4)
-    assert "in front of it, `d` is called more than once" in declined(model, rng)
+    assert "in front of it: `d` is called more than once" in declined(model, rng)
 
 
 def test_reason_not_linear(rng):
     reason = declined(sequential(bn(), layers.ReLU(name="r"), shape=(4,)), rng)
     assert reason == (
-        "in front of it is the model's input; behind it, `r` (ReLU) lets no shift pass"
+        "in front of it is the model's input; behind it: `r` (ReLU) lets no shift pass"
     )
 
 

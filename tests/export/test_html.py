@@ -73,7 +73,7 @@ def report(**changes):
         "outputs": [Port("y", (None, 2), "float32")],
         "opset": 18,
         "folds": [
-            Fold("bn", ("dense",), "its shift kept, `relu` lets none pass"),
+            Fold("bn", ("dense",), "its shift kept as a node of its own (`relu` lets none pass)"),
             Fold("n", (), "odd"),
         ],
         "dropped": ["drop"],
@@ -154,7 +154,8 @@ def test_what_a_page_says():
         "Verified", "model.keras → folder/model.onnx", "computes what the Keras model computes",
         "10 % by the worst comparison", "2.35 kB", "operator set 18", "250 µs batch of 1",
         "random 3 on 1.00e-07 1.00e-06 10 % 3.00e-08 1.25 passed", "random 32 off",
-        "bn folded into dense its shift kept, relu lets none pass", "n kept odd", "drop",
+        "bn folded into dense its shift kept as a node of its own ( relu lets none pass)",
+        "n kept odd", "drop",
         "Keras operations before: 3 Dense 2 ELU 1", "ONNX nodes after: 3 MatMul 2 Add 1",
         "input x [batch, 4] float32", "output y [batch, 2] float32", "fold 500 ms verify 1.5 s",
         "keras 3.15", "a note", "18 numbers",

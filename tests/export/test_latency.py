@@ -36,7 +36,8 @@ def test_the_median_of_short_runs(clock):
 
 
 def test_no_more_than_twenty_runs(clock):
-    assert measure(1, 0.0, clock(*[1e-6] * 20)).runs == 20
+    assert measure(1, 0.0, clock(*[1.0] * 3, *[1e-6] * 20)).milliseconds == pytest.approx(1e-3)
+    assert measure(1, 0.0, clock(*[1e-6] * 23)).runs == 20
 
 
 @pytest.mark.parametrize(("first", "more"), [(0.3, []), (0.2, [0.2]), (0.07, [0.07])])

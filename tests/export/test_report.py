@@ -241,7 +241,10 @@ def test_judged_anew_and_back(name, reports, rtol, atol):
         else:
             allowed = (atol or 0) + (rtol or 0) * before.magnitude
             if before.data == "edges":
-                allowed = max(allowed, before.tolerance, before.magnitude / 4)
+                larger = max(1.0, before.magnitude / before.usual)
+                allowed = max(
+                    (atol or 0) * larger + (rtol or 0) * before.magnitude, before.tolerance
+                )
             assert after.tolerance == allowed
             assert after.passed == (before.max_error <= allowed)
 
@@ -318,7 +321,11 @@ def test_no_bound_lets_an_infinite_error_pass():
 
 def test_text_names_the_bounds_and_the_latency(reports):
     text = reports["right"].judged(rtol=1e-3, atol=1e-2).to_text()
-    assert "  allowed, as given: 0.01 + 0.001 · max|y|\n" in text
+    given = (
+        "  allowed, as given: 0.01 + 0.001 · max|y|; of edges in proportion, at least as derived\n"
+    )
+    assert given in text
+    assert "  edges: zeros, " in text
     assert str(Tolerance(rtol=0.5)) == "0.5 · max|y|"
     assert str(Tolerance(atol=0.5)) == "0.5"
     assert str(Tolerance()) == "0"
