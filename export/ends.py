@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -25,6 +26,8 @@ METADATA = "kerasdl_ends"
 """Key of the metadata."""
 BATCH = "batch"
 """What the first axis is called where it is free."""
+AUTOMATIC = re.compile(r"(keras_tensor|input_layer)(_\d+)?")
+"""Names that Keras gives to inputs."""
 MOST_NUMBERS = 2**28
 """Of one row or batch of an input; what is more would fill the memory."""
 
@@ -130,6 +133,25 @@ class Ends:
                 if all(isinstance(name, str) for name in (*names.values(), *turned)):
                     return cls(names, tuple(turned))
         raise _damaged(metadata)
+
+    def for_inputs(self, inputs: Sequence[Port], present: Sequence[str]) -> Ends:
+        """The same for a model whose inputs nobody has named, given the names that a file of ours
+        has: Keras calls an input by its tensor in memory, and by its layer once it is loaded."""
+        if len(inputs) != len(present):
+            return self
+        before = {new: old for old, new in self.rename.items()}
+        pairs = [
+            (before.get(name, name), name, port.name)
+            for name, port in zip(present, inputs, strict=True)
+        ]
+        other = {
+            old: (own, name)
+            for old, name, own in pairs
+            if old != own and AUTOMATIC.fullmatch(old) and AUTOMATIC.fullmatch(own)
+        }
+        kept = {old: new for old, new in self.rename.items() if old not in other}
+        turned = (other[name][0] if name in other else name for name in self.channels_first)
+        return replace(self, rename={**kept, **dict(other.values())}, channels_first=tuple(turned))
 
     def with_extents(self, inputs: Sequence[Port], ends: Iterable[Any]) -> Ends:
         """With the free axes of a model that the inputs of an ONNX graph fix.

@@ -57,13 +57,11 @@ class InnerValues:
             if len(tensor.raw_data) >= LARGE and tensor.data_type != onnx.TensorProto.BFLOAT16
         }
         graph, noted = self._proto.graph, self._proto.metadata_props
+        inputs = [end.name for end in graph.input if end.name not in self._constants]
         ends = Ends.of({entry.key: entry.value for entry in noted})
-        names, self.outputs = ends.names(
-            program.inputs,
-            program.outputs,
-            [end.name for end in graph.input if end.name not in self._constants],
-            [end.name for end in graph.output],
-        )
+        ends = ends.for_inputs(program.inputs, inputs)
+        outputs = [end.name for end in graph.output]
+        names, self.outputs = ends.names(program.inputs, program.outputs, inputs, outputs)
         given = ends.arrays(program.inputs, arrays)
         self.values: dict[str, np.ndarray] = dict(zip(names, given, strict=True))
         self.values.update(self._run(self._nodes, self.values))

@@ -267,7 +267,13 @@ def verify(
         proto = read(onnx_path)
         program = open_source(model, unsafe=unsafe, imports=imports)
     noted = {entry.key: entry.value for entry in proto.metadata_props}
-    ends = Ends.of(noted).with_extents(program.inputs, proto.graph.input)
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    present = [
+        [end.name for end in proto.graph.input if end.name not in constants],
+        [end.name for end in proto.graph.output],
+    ]
+    ends = Ends.of(noted).for_inputs(program.inputs, present[0])
+    ends = ends.with_extents(program.inputs, proto.graph.input)
     _fix_extents(program, ends)
     own = own_rows(program, data)
     stored = format_in(proto)
@@ -281,7 +287,6 @@ def verify(
     report.opset = next((e.version for e in proto.opset_import if e.domain in {"", "ai.onnx"}), 0)
     report.nodes = Counter(node.op_type for node in proto.graph.node)
     report.size = size_of(Path(onnx_path), proto)
-    present = [[end.name for end in each] for each in (proto.graph.input, proto.graph.output)]
     del proto
     judge = Judge(program, tolerance, stored)
     add_truth(judge, own, clock, random=random)

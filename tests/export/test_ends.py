@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from kerasdl import export
 from kerasdl.export.ends import METADATA, Ends
@@ -249,3 +249,39 @@ def test_axes_of_outputs_are_not_fixed(tmp_path):
     with pytest.raises(export.OptionError, match="axes of the inputs.*Received: c_1=9"):
         export.to_onnx(model, tmp_path / "model.onnx", dimensions={"x_1": 7, "c_1": 9})
     export.to_onnx(model, tmp_path / "model.onnx", dimensions={"x_1": 7, "c_1": "steps"})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"rename": {"keras_tensor": "image"}, "channels_first": ["keras_tensor"]},
+        {"dimensions": {"batch": 2, "keras_tensor_1_1": "words"}, "rename": {"out": "y"}},
+    ],
+    ids=["plain", "renamed and turned", "fixed"],
+)
+def test_inputs_that_nobody_named(options, tmp_path):
+    """Keras calls them by their tensors in memory, and by their layers once they are loaded."""
+    keras.utils.clear_session(free_memory=False)
+    image, text = keras.Input((4, 4, 3)), keras.Input((None, 2))
+    both = layers.Concatenate()([layers.Flatten()(image), ops.max(text, axis=1)])
+    model = keras.Model([image, text], layers.Dense(3, name="out")(both))
+    assert [port.name for port in model.inputs] == ["keras_tensor", "keras_tensor_1"]
+    model.save(tmp_path / "model.keras")
+    export.to_onnx(model, tmp_path / "model.onnx", **options)
+    report = export.verify(tmp_path / "model.keras", tmp_path / "model.onnx", layers=True)
+    assert report.passed
+    assert report.constants.wrong == ()
+    names = [end.name for end in onnxruntime.InferenceSession(tmp_path / "model.onnx").get_inputs()]
+    assert [port.name for port in report.inputs] == names
+    model.layers[-1].kernel.assign(2 * model.layers[-1].kernel)
+    model.save(tmp_path / "model.keras")
+    assert export.verify(tmp_path / "model.keras", tmp_path / "model.onnx").layer == "out"
+
+
+def test_named_inputs_are_never_matched_by_their_place(tmp_path):
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    other = keras.Input((3,), name="input_layer"), keras.Input((3,), name="c")
+    export.to_onnx(keras.Model([a, b], layers.Subtract()([a, b])), tmp_path / "model.onnx")
+    with pytest.raises(export.OptionError, match="Is it the file of another model"):
+        export.verify(keras.Model(other, layers.Subtract()(other)), tmp_path / "model.onnx")
