@@ -25,6 +25,14 @@ def _unit(native: np.ndarray, exact: np.ndarray) -> np.ndarray:
     return np.maximum(share * channel_maxima(native, exact), np.finfo(np.float32).tiny)
 
 
+def flips(native: np.ndarray, exact: np.ndarray, reach: np.ndarray) -> float:
+    """The share of numbers that are no floats which rounding has made others: an argmax between
+    two that are nearly equal, a number that is rounded at a half."""
+    if is_float(native) or not native.shape == exact.shape == reach.shape or not native.size:
+        return 0.0
+    return float(max(np.mean(_plain(native) != _plain(exact)), np.mean(reach > 0)))
+
+
 def channel_means(values: np.ndarray) -> np.ndarray:
     """The root mean square per channel."""
     if values.size == 0:

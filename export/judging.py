@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,18 @@ from .ports import Port, seen
 from .program import KerasProgram, Program
 from .report import Report
 from .runtime import RefusedError
-from .samples import Rows, data_rows, edge_rows, joined, load_data, random_rows, zero_rows
+from .samples import (
+    FREE_AXIS,
+    FREE_SPATIAL_AXIS,
+    Rows,
+    data_rows,
+    edge_rows,
+    has_free_axes,
+    joined,
+    load_data,
+    random_rows,
+    zero_rows,
+)
 
 Data = Mapping[str, Any] | str | os.PathLike[str]
 
@@ -47,31 +57,42 @@ def add_truth(judge: Judge, own: Sequence[Rows], clock: Clock, *, random: bool =
 
 
 def _add_random(judge: Judge, optional: bool) -> None:
-    """Random rows with edges, without them, or zeros: what the model can take, e.g. as indices.
-
-    Edges are for float32 alone, since shorter numbers are coarse where they are large.
-    """
+    """The first rows that the model can take, e.g. as indices."""
     program = judge.program
-    random = random_rows(program)
-    edges = edge_rows(program) if judge.stored is FLOAT32 else []
-    choices: list[Callable[[], list[Rows]]] = [lambda: random, partial(zero_rows, program)]
-    if edges:
-        choices.insert(0, partial(joined, random, edges))
-    for number, rows in enumerate(choices):
+    for with_edges, rows in _choices(judge):
         try:
-            judge.add(rows())
+            judge.add(rows)
+            if with_edges:
+                judge.edge_failure = None
             return
+        except ConversionError:  # a layer remembers the batch before
+            raise
         # Keras raises whatever the model's own code does on data it cannot take.
         except Exception as error:  # noqa: BLE001
             judge.truths.clear()
             failure = error
-            if edges and number == 0:
+            if with_edges:
                 judge.edge_failure = reason(error)
     if not optional:
         raise SourceError(
             f"Model `{program.name}` cannot be run on random data, nor on zeros: "
             f"{reason(failure)}. Give it arrays that it can take with `data`."
         ) from failure
+
+
+def _choices(judge: Judge) -> Iterator[tuple[bool, list[Rows]]]:
+    """Random rows with edges or without them, also with all free axes alike, and zeros.
+
+    Edges are for float32 alone, since shorter numbers are coarse where they are large.
+    """
+    program = judge.program
+    for extent in (FREE_SPATIAL_AXIS, FREE_AXIS) if has_free_axes(program) else (FREE_AXIS,):
+        random = random_rows(program, spatial=extent)
+        edges = edge_rows(program, spatial=extent) if judge.stored is FLOAT32 else []
+        if edges:
+            yield True, joined(random, edges)
+        yield False, random
+    yield False, zero_rows(program)
 
 
 def compare(report: Report, judge: Judge, file: Path, clock: Clock) -> None:

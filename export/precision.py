@@ -74,10 +74,10 @@ def float64_run(
 
 
 @contextmanager
-def in_float32(layers: Iterable[keras.Layer]) -> Iterator[None]:
+def in_float32(layers: Iterable[keras.Layer]) -> Iterator[keras.StatelessScope]:
     """Let those of the layers that compute in bfloat16 do so in float32.
 
-    It is a stateless scope: what a layer assigns to its variables is lost with it.
+    It is a stateless scope: what a layer assigns to its variables is kept in it, and lost with it.
     """
     narrow = [layer for layer in layers if is_narrow(layer)]
     with _computing(narrow, "float32"), keras.StatelessScope() as scope:
@@ -85,7 +85,7 @@ def in_float32(layers: Iterable[keras.Layer]) -> Iterator[None]:
             if keras.backend.standardize_dtype(variable.dtype) == "bfloat16":
                 value = keras.ops.convert_to_tensor(float64(variable), "float32")
                 scope.add_update((variable, value))
-        yield
+        yield scope
 
 
 def is_narrow(layer: keras.Layer) -> bool:
@@ -95,6 +95,8 @@ def is_narrow(layer: keras.Layer) -> bool:
 
 @contextmanager
 def _computing(layers: Sequence[keras.Layer], dtype: str) -> Iterator[None]:
+    # Those of indices and strings stay what they are.
+    layers = [layer for layer in layers if "float" in layer.compute_dtype]
     # Not the public property: its setter writes into a policy map, and may quantize the layer.
     before = [(layer._dtype_policy, layer.autocast) for layer in layers]
     plain = keras.DTypePolicy(dtype)

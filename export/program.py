@@ -81,9 +81,32 @@ class KerasProgram:
         self._check_states()
 
     def run(self, arrays: Arrays) -> Arrays:
-        with in_float32(flatten_layers(self.model)):
-            outputs = self.model(self._packed(arrays), training=False)
+        given = self._packed(arrays)
+        with in_float32(flatten_layers(self.model)) as scope:
+            before = dict(scope.state_mapping)
+            outputs = self._flat(self.model(given, training=False))
+            after = scope.state_mapping.items()
+            assigned = [key for key, value in after if before.get(key) is not value]
+            if assigned and not _equal(outputs, self._flat(self.model(given, training=False))):
+                raise self._remembers(assigned)
+        return outputs
+
+    def _flat(self, outputs: Any) -> Arrays:
         return [plain(y) for y in tree.flatten(outputs)]
+
+    def _remembers(self, assigned: Sequence[int]) -> ConversionError:
+        """The error of a model whose outputs are others each time it is called."""
+        for layer in flatten_layers(self.model):
+            own = [*layer._trainable_variables, *layer._non_trainable_variables]
+            named = [variable.name for variable in own if id(variable) in assigned]
+            if named:
+                return ConversionError(
+                    f"Layer `{layer.name}` ({type(layer).__name__}) assigns to `{named[0]}` in "
+                    "each call, and gives other outputs in the next one, which an ONNX file "
+                    "cannot. Make what it remembers an input and an output of the model.",
+                    layer.name,
+                )
+        return ConversionError(f"Model `{self.name}` gives other outputs in each call.")
 
     @property
     def narrow(self) -> bool:
@@ -197,6 +220,11 @@ def plain(tensor: Any) -> np.ndarray:
     """The numbers of a tensor; bfloat16, which NumPy lacks, in float32."""
     array = np.asarray(keras.ops.convert_to_numpy(tensor))
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _equal(some: Arrays, others: Arrays) -> bool:
+    pairs = zip(some, others, strict=True)
+    return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
 
 
 def _begins(whole: np.ndarray, first: np.ndarray) -> bool:

@@ -73,26 +73,34 @@ def zero_rows(program: Program) -> list[Rows]:
     ]
 
 
-def random_rows(program: Program, seed: int = 0) -> list[Rows]:
-    """Rows for batches of BATCH_SIZES, or of the size that is fixed."""
+def random_rows(program: Program, seed: int = 0, spatial: int = FREE_SPATIAL_AXIS) -> list[Rows]:
+    """Rows for batches of BATCH_SIZES, or of the size that is fixed.
+
+    Args:
+        program: The model.
+        seed: Of the draws.
+        spatial: The extent of free axes of images.
+    """
     rng = np.random.default_rng(seed)
     different = FEW_ROWS if program.work() > MUCH_WORK else max(BATCH_SIZES)
     size = _fixed_size(program.inputs)
     if size is None:
         batches = [Batch(RANDOM, np.arange(size) % different) for size in BATCH_SIZES]
-        return [_rows(program, different, batches, rng)]
+        return [_rows(program, different, batches, rng, spatial)]
     if program.any_batch:
         batches = _cut(RANDOM, different, size)
-        return [_rows(program, len(batches) * size, batches, rng)]
+        return [_rows(program, len(batches) * size, batches, rng, spatial)]
     # One batch at a time, as often as it takes to see some rows.
     times = math.ceil(min(different, SOME_ROWS) / size)
-    return [_rows(program, size, _cut(RANDOM, size, size), rng) for _ in range(times)]
+    cut = _cut(RANDOM, size, size)
+    return [_rows(program, size, cut, rng, spatial) for _ in range(times)]
 
 
-def edge_rows(program: Program, seed: int = 0) -> list[Rows]:
+def edge_rows(program: Program, seed: int = 0, spatial: int = FREE_SPATIAL_AXIS) -> list[Rows]:
     """Rows that random data leaves out (`ranges.edges`), in batches of their own.
 
-    None for a model of much work whose inputs are all floats, nor where the model fixes the batch.
+    The arguments are those of `random_rows`. None for a model of much work whose inputs are all
+    floats, nor where the model fixes the batch.
     """
     floats = all("float" in port.dtype for port in program.inputs)
     if (floats and program.work() > MUCH_WORK) or not program.any_batch:
@@ -101,7 +109,7 @@ def edge_rows(program: Program, seed: int = 0) -> list[Rows]:
     arrays = []
     for port in program.inputs:
         own = known.get(port.name, Range())
-        rows = edges(port, _concrete(port, count, True)[1:], own, rng)
+        rows = edges(port, _concrete(port, count, True, spatial)[1:], own, rng)
         arrays.append(rows if port.shape else np.asarray(rows[-1]))
     batches = _cut(EDGES, count, _fixed_size(program.inputs) or count)
     return [Rows(arrays, tuple(batches), tuple(bool(port.shape) for port in program.inputs))]
@@ -117,6 +125,11 @@ def joined(rows: Sequence[Rows], behind: Sequence[Rows]) -> list[Rows]:
     return [Rows([np.concatenate(pair) for pair in pairs], (*first.batches, *moved), first.free)]
 
 
+def has_free_axes(program: Program) -> bool:
+    """Whether images have free axes beside that of the batch."""
+    return any(len(port.shape) >= 4 and None in port.shape[1:] for port in program.inputs)
+
+
 def _fixed_size(inputs: Sequence[Port]) -> int | None:
     return next((port.shape[0] for port in inputs if port.shape and port.shape[0]), None)
 
@@ -127,10 +140,12 @@ def _cut(data: str, count: int, size: int) -> list[Batch]:
     return [Batch(data, each % count if data == EDGES else each) for each in places]
 
 
-def _rows(program: Program, count: int, batches: Sequence[Batch], rng: np.random.Generator) -> Rows:
+def _rows(
+    program: Program, count: int, batches: Sequence[Batch], rng: np.random.Generator, spatial: int
+) -> Rows:
     known, any_batch = program.ranges(), program.any_batch
     arrays = [
-        draw(port, _concrete(port, count, any_batch), known.get(port.name, Range()), rng)
+        draw(port, _concrete(port, count, any_batch, spatial), known.get(port.name, Range()), rng)
         for port in program.inputs
     ]
     free = tuple(_is_free(port, any_batch) for port in program.inputs)
@@ -141,10 +156,10 @@ def _is_free(port: Port, any_batch: bool) -> bool:
     return bool(port.shape) and (any_batch or port.shape[0] is None)
 
 
-def _concrete(port: Port, count: int, any_batch: bool) -> tuple[int, ...]:
-    spatial = FREE_SPATIAL_AXIS if len(port.shape) >= 4 else FREE_AXIS
+def _concrete(port: Port, count: int, any_batch: bool, spatial: int) -> tuple[int, ...]:
+    free = spatial if len(port.shape) >= 4 else FREE_AXIS
     return tuple(
-        count if axis == 0 and (any_batch or size is None) else spatial if size is None else size
+        count if axis == 0 and (any_batch or size is None) else free if size is None else size
         for axis, size in enumerate(port.shape)
     )
 

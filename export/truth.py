@@ -2,8 +2,8 @@
 
 Most models treat each row by itself. Then a float64 run of the different rows gives the truth of
 every batch that is made of them. Whether a model is like that is seen in its own runs: those of
-the first few rows must agree with the same rows of all. Where they do not, every batch
-is run in float64 by itself.
+the first few rows, and of the last batch, must agree with the same rows of all. Where they do not,
+every batch is run in float64 by itself.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ class Witness:
     def of(self, rows: Rows) -> list[Truth]:
         """The truth of every batch of the rows."""
         whole = self._run(rows.arrays, rows.batches[0].data)
-        parts = [self._part(whole, rows, batch) for batch in rows.batches]
+        last = rows.batches[-1]
+        parts = [self._part(whole, rows, batch, batch is last) for batch in rows.batches]
         found = [part for part in parts if part is not None]
         if len(found) == len(parts):
             return found
@@ -96,7 +97,7 @@ class Witness:
         exact, reach = self._wide(inputs, native)
         return Truth(inputs, data, native, exact, reach, self._runs > 1)
 
-    def _part(self, whole: Truth, rows: Rows, batch: Batch) -> Truth | None:
+    def _part(self, whole: Truth, rows: Rows, batch: Batch, last: bool) -> Truth | None:
         """The truth of one batch, taken from that of all rows; None if it cannot be."""
         if np.array_equal(batch.places, np.arange(rows.count)):
             return whole
@@ -108,7 +109,7 @@ class Witness:
             [y[places] for y in arrays] for arrays in (whole.native, whole.exact, whole.reach)
         )
         part = Truth(rows.batch(batch), batch.data, native, exact, reach, whole.sure)
-        if places[0] > 0 or len(places) > FEW_ROWS:
+        if not last and (places[0] > 0 or len(places) > FEW_ROWS):
             return part
         own = self.program.run(part.inputs)
         return replace(part, native=own) if _agree(own, part) else None

@@ -11,7 +11,7 @@ from keras import layers
 
 from kerasdl import export
 from kerasdl.export import OptionError
-from kerasdl.export.channels import channel_errors, channel_noise
+from kerasdl.export.channels import channel_errors, channel_noise, flips
 from kerasdl.export.parity import Check, Judge, Tolerance, allowed_by_mean
 from kerasdl.export.program import KerasProgram
 from kerasdl.export.samples import random_rows
@@ -304,3 +304,47 @@ def test_formulas_in_front_of_layers_run_in_float64(build):
     assert [y.dtype for y in results] == [np.float64]
     np.testing.assert_allclose(results[0], np.sin(x.astype("float64") * 1.1), rtol=1e-14)
     assert program.run(arrays)[-1].dtype == np.float32  # as before
+
+
+def test_the_share_of_integers_that_rounding_changes():
+    native = np.arange(200, dtype="int32")
+    exact, reach = native.copy(), np.zeros(200)
+    assert flips(native, exact, reach) == 0.0
+    exact[:2] += 1
+    assert flips(native, exact, reach) == 0.01
+    reach[:3] = 1.0
+    assert flips(native, exact, reach) == 0.015
+    assert flips(native.astype("float32"), exact, reach) == 0.0
+
+
+@pytest.mark.parametrize(("wrong", "passes"), [(0, True), (1, True), (10, True), (1000, False)])
+def test_a_few_integers_may_be_rounded_the_other_way(wrong, passes):
+    """About 3 of the 100,000 numbers of a row lie within rounding of a half."""
+    x = keras.Input((1,))
+    step = layers.Lambda(lambda x: keras.ops.cast(keras.ops.round(x), "int32"))
+    normal = keras.initializers.RandomNormal(0.0, 1.0, seed=0)
+    model = keras.Model(x, step(layers.Dense(100_000, kernel_initializer=normal)(1000 * x)))
+    judge = Judge(KerasProgram(model))
+    judge.add(random_rows(judge.program))
+
+    def run(arrays):
+        result = np.array(model(arrays[0]))
+        result[0, :wrong] += 1
+        return [result]
+
+    assert all(check.passed for check in judge.compare_run(run)) == passes
+
+
+def test_few_integers_must_all_be_right():
+    """Where rounding changes one of some, nothing more may be wrong than that one."""
+    x = keras.Input((1,))
+    model = keras.Model(x, layers.Lambda(lambda x: keras.ops.cast(x, "int32"))(x))
+    judge = Judge(KerasProgram(model))
+    judge.add(random_rows(judge.program))
+    judge.truths = [
+        replace(truth, reach=[np.eye(len(truth.native[0]), 1)]) for truth in judge.truths
+    ]
+    assert all(check.passed for check in judge.compare_run(lambda a: [np.array(model(a[0]))]))
+    assert not any(
+        check.passed for check in judge.compare_run(lambda a: [np.array(model(a[0])) + 1])
+    )

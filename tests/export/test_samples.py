@@ -195,3 +195,17 @@ def test_an_input_that_is_one_number(with_batch, tmp_path):
     assert report.passed
     batches = [check.batch for check in report.checks if check.data == "data"]
     assert set(batches) == ({32, 8} if with_batch else {1})
+
+
+def video():
+    frames = keras.Input((None, 4, 4, 3), name="frames")
+    mask = keras.Input((None,), dtype="bool", name="mask")
+    x = layers.Dense(2)(layers.Reshape((-1, 48))(frames))
+    return keras.Model([frames, mask], layers.GRU(3)(x, mask=mask))
+
+
+def test_axes_that_belong_together_are_tried_with_one_extent(tmp_path):
+    report = export.to_onnx(video(), tmp_path / "model.onnx")
+    assert report.passed
+    assert {check.data for check in report.checks} == {"random", "edges"}
+    assert report.notes == []

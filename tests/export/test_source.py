@@ -31,6 +31,12 @@ def test_missing_file(tmp_path):
     )
 
 
+def test_what_is_accepted_elsewhere(tmp_path):
+    (tmp_path / "model.txt").write_text("hello")
+    for source in (tmp_path / "none", tmp_path / "model.txt", 3):
+        assert "a picture." in refused(source, accepted="a picture")
+
+
 def test_not_a_path():
     assert refused(3) == (
         "The model must be a keras.Model or a path to a .keras file, a .h5 file or a SavedModel "
@@ -218,3 +224,36 @@ def test_weights_that_are_not_finite(value):
         "Layer `d`: 1 of 3 values of `bias` are NaN or infinite. Train the model again, or "
         "restore weights from before it diverged."
     )
+
+
+class Remembers(layers.Layer):
+    """Counts its calls, and returns what the count makes of the input."""
+
+    def __init__(self, told, **keywords):
+        super().__init__(**keywords)
+        self.told = told
+
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False, name="count")
+
+    def call(self, inputs):
+        self.count.assign_add(1.0)
+        return inputs * self.count if self.told else inputs * 2.0
+
+
+def test_a_layer_that_remembers_the_call_before_is_refused(tmp_path):
+    x = keras.Input((2,))
+    model = keras.Model(x, layers.Dense(2)(Remembers(True, name="counter")(x)))
+    with pytest.raises(export.ConversionError, match="`counter` .* assigns to `count`") as caught:
+        export.to_onnx(model, tmp_path / "model.onnx")
+    assert caught.value.layer == "counter"
+    assert list(tmp_path.iterdir()) == []
+    assert float(model.layers[1].count.value) == 0
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_what_is_assigned_and_not_read_does_not_matter(precision, tmp_path):
+    x = keras.Input((2,))
+    model = keras.Model(x, Remembers(False, dtype=precision)(x))
+    assert export.to_onnx(model, tmp_path / "model.onnx").passed
+    assert export.verify(model, tmp_path / "model.onnx").passed

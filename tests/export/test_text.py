@@ -460,3 +460,10 @@ def test_hashes_need_opset_18(salt, tmp_path):
     model = keras.Sequential([keras.Input((1,), dtype="int64"), layer])
     with pytest.raises(export.ConversionError, match="Pass opset=18 or a later one"):
         export.to_onnx(model, tmp_path / "model.onnx", opset=17)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_indices_are_not_moved_by_rounding(dtype, tmp_path):
+    x = keras.Input((2,), dtype=dtype)
+    model = keras.Model(x, layers.Embedding(5, 3)(layers.Hashing(5)(x)))
+    assert export.to_onnx(model, tmp_path / "model.onnx").worst.tolerance < 1e-6

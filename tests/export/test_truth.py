@@ -100,3 +100,14 @@ def test_an_export_where_rows_depend_on_each_other(tmp_path):
     model = model_of(TANGLED["largest"])
     report = export.to_onnx(model, tmp_path / "model.onnx")
     assert sorted({check.batch for check in report.checks}) == [1, 3, 32]
+
+
+@pytest.mark.parametrize("batch", [None, 1, 5])
+@pytest.mark.parametrize("name", [*TANGLED, "running"])
+def test_exports_where_rows_depend_on_each_other(name, batch, tmp_path):
+    """On edges, too, which stand behind the random rows, and in each of the batches of one size."""
+    formulas = TANGLED | {"running": lambda x: ops.cumsum(ops.exp(-ops.square(x)), axis=0)}
+    options = {} if batch is None else {"dimensions": {"batch": batch}}
+    report = export.to_onnx(model_of(formulas[name]), tmp_path / "model.onnx", **options)
+    assert {check.data for check in report.checks} == {"random", "edges"}
+    assert report.conclusive
