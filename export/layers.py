@@ -112,6 +112,7 @@ class Expected:
         allowed = SAFETY * channel_noise(self.native, self.exact, self.reach)
         return allowed if self.output else np.maximum(allowed, allowed.max() / SAFETY)
 
+    @np.errstate(all="ignore")
     def compare(self, array: np.ndarray) -> tuple[float, float]:
         """Error and what is allowed, in the channel where their ratio is largest."""
         kinds = {self.native.dtype.kind, array.dtype.kind}
@@ -157,6 +158,7 @@ def expected_values(
     return _expected_values(program, arrays, stored)
 
 
+@np.errstate(all="ignore")
 def _expected_values(program: KerasProgram, arrays: Arrays, stored: Format) -> dict[int, Expected]:
     graph = program.graph
     rng = np.random.default_rng(2)

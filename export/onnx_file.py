@@ -8,16 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import SourceError, reason, shown
+from .source import SUFFIXES
 
 if TYPE_CHECKING:
     import onnx
 
 REMARKS = {"doc_string"}
 """Fields that are for people alone; other exporters write what they like there."""
+PROTOBUF = "protobuf"
+"""The format of ONNX files; onnx itself goes by their names."""
+KERAS = (b"PK\x03\x04", b"\x89HDF")
+"""How Keras' files begin: a large one need not be read to know that it is no ONNX file."""
+ORDER = "The model comes first, and the ONNX file second."
 
 
-def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
+def read(path: str | os.PathLike[str], *, beside_model: bool = True) -> onnx.ModelProto:
     """An ONNX model, checked.
+
+    Args:
+        path: The file.
+        beside_model: Whether it is given behind a model, so that the two may be in wrong order.
 
     Raises:
         SourceError: The file is missing, closed, damaged, or no ONNX model.
@@ -27,42 +37,90 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
 
     if not isinstance(path, str | os.PathLike):
         raise SourceError(f"The ONNX file must be a path. Received: {shown(path)}.")
-    file = Path(path)
-    _check_place(file)
+    file, proto = Path(path), None
+    _check_place(file, beside_model)
     try:
+        proto = onnx.load(file, PROTOBUF, load_external_data=False)
         # What lies in other files is looked at there, and not read.
         onnx.checker.check_model(str(file))
-        proto = onnx.load(file, load_external_data=False)
     except (DecodeError, onnx.checker.ValidationError, ValueError, OSError) as error:
-        raise SourceError(f"{file} is no valid ONNX file: {reason(error)}") from error
+        raise SourceError(_explain(file, proto, error, beside_model)) from error
     wrong = next(_wrong_texts(proto, "model"), None) or next(_wrong_types(proto), None)
     if wrong is not None:
         raise SourceError(f"{file} is no valid ONNX file: {wrong}.")
+    if beside_model and onnx.serialization.registry.get_format_from_file_extension(
+        file.suffix
+    ) not in {None, PROTOBUF}:
+        raise SourceError(
+            f"{file} is an ONNX file with the name of another format. Let its name end in .onnx."
+        )
     return proto
+
+
+def is_onnx(file: Path) -> bool:
+    """Whether a file holds an ONNX model, whatever its name.
+
+    Raises:
+        SourceError: It cannot be read.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        if not file.is_file():
+            return False
+        with file.open("rb") as stream:
+            if stream.read(4) in KERAS:
+                return False
+        proto = onnx.load(file, PROTOBUF, load_external_data=False)
+    except DecodeError:
+        return False
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {reason(error)}.") from error
+    return proto.ir_version > 0 and proto.HasField("graph")
 
 
 def size_of(path: Path, proto: onnx.ModelProto) -> int:
     """Bytes of a file and of the other files it reads."""
-    places = {
-        entry.value
-        for tensor in proto.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return path.stat().st_size + sum((path.parent / place).stat().st_size for place in places)
+    places = {path.parent / place for place in _places(proto)}
+    return path.stat().st_size + sum(place.stat().st_size for place in places)
 
 
-def _check_place(file: Path) -> None:
+def _places(proto: onnx.ModelProto) -> Iterator[str]:
+    """The other files that hold weights, as the file names them."""
+    for tensor in proto.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                yield entry.value
+
+
+def _check_place(file: Path, beside_model: bool) -> None:
     """Tell what is no file, or none that may be read, from a damaged one."""
     try:
         if not file.exists():
             raise SourceError(f"{file} does not exist. Give an ONNX file.")
         if not file.is_file():
             what = "a folder" if file.is_dir() else "no ordinary file"
-            raise SourceError(f"{file} is {what}. Give an ONNX file.")
+            order = f" {ORDER}" if beside_model and file.is_dir() else ""
+            raise SourceError(f"{file} is {what}. Give an ONNX file.{order}")
         file.open("rb").close()
     except OSError as error:
         raise SourceError(f"{file} cannot be read: {reason(error)}.") from error
+
+
+def _explain(
+    file: Path, proto: onnx.ModelProto | None, error: Exception, beside_model: bool
+) -> str:
+    """Why a file cannot be read, and what to do where that is known."""
+    for place in () if proto is None else map(Path, _places(proto)):
+        inside = not place.is_absolute() and ".." not in place.parts
+        if inside and not os.path.exists(file.parent / place):
+            return (
+                f"{file} is incomplete: the weights file `{place}` is missing beside it; copy both."
+            )
+    if beside_model and file.suffix.lower() in SUFFIXES:
+        return f"{file} is no ONNX file. {ORDER}"
+    return f"{file} is no valid ONNX file: {reason(error)}"
 
 
 def _wrong_texts(message: Any, where: str) -> Iterator[str]:

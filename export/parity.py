@@ -289,6 +289,7 @@ class Judge:
             run = partial(loaded.run, truth.inputs)
             self.latency.append(measure(truth.batch, first, run))
 
+    @np.errstate(all="ignore")
     def _check(
         self, truth: Truth, index: int, port: Port, result: np.ndarray, optimized: bool
     ) -> Check:

@@ -35,8 +35,8 @@ LARGEST = 2**63
 SUFFIXES = (".html", ".json", ".txt")
 INCONCLUSIVE = (
     "rounding alone may move the output by a quarter of itself, or no number "
-    "of it is finite, so that a wrong file would not be noticed; `--rtol` and `--atol` set a "
-    "bound of your own"
+    "of it is finite, so that a wrong file would not be noticed; give data of your own with "
+    "`--data`, or a bound with `--rtol` and `--atol`"
 )
 EDGES_ARE = "zeros, empty and odd strings, large numbers, last indices, ties"
 LAYERS_AS_DERIVED = (
@@ -105,8 +105,17 @@ class Report:
 
     @property
     def outputs_agree(self) -> bool:
-        """Whether every comparison of outputs passed, and there was at least one."""
-        return bool(self.checks) and all(check.passed for check in self.checks)
+        """Whether every comparison of outputs that counts passed, and there was at least one."""
+        return bool(self.checks) and all(check.passed for check in self.counting)
+
+    @property
+    def counting(self) -> list[Check]:
+        """The comparisons without those on random data that tell nothing, where the user's own
+        data tell."""
+        own = [check for check in self.checks if check.data == samples.DATA]
+        silent = {check.output for check in own if not check.conclusive}
+        told = {check.output for check in own} - silent
+        return [check for check in self.checks if check.conclusive or check.output not in told]
 
     @property
     def failure(self) -> str:
@@ -142,8 +151,8 @@ class Report:
 
     @property
     def conclusive(self) -> bool:
-        """Whether every comparison could have failed."""
-        return all(check.conclusive for check in self.checks)
+        """Whether every comparison that counts could have failed."""
+        return all(check.conclusive for check in self.counting)
 
     @property
     def worst(self) -> Check | None:
@@ -209,8 +218,7 @@ class Report:
         """The report of which this is the plain data.
 
         Args:
-            data: What `to_dict` returned, or what the command line prints with `--json`, which
-                for a failed export has the report inside.
+            data: What `to_dict` returned, or what the command line prints with `--json`.
 
         Returns:
             The same report. The verdict is taken anew from the comparisons.

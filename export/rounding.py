@@ -68,7 +68,7 @@ def unknown_reach(native: np.ndarray, stored: Format = FLOAT32) -> np.ndarray:
     if native.dtype.kind != "f":
         return np.zeros(native.shape)
     share = UNKNOWN_REACH if stored is FLOAT32 else 1.0
-    reach: np.ndarray = share * np.abs(native)
+    reach: np.ndarray = share * np.abs(np.where(np.isfinite(native), native, 0.0))
     return reach
 
 

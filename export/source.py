@@ -22,6 +22,8 @@ from .saved_model import SavedModelProgram
 from .side_effects import side_effects
 
 ACCEPTED = "a .keras file, a .h5 file or a SavedModel folder"
+SUFFIXES = (".keras", ".h5", ".hdf5")
+"""Of the files in which Keras keeps models."""
 REFUSED = {
     "a `Lambda` layer": "carries Python code (a Lambda layer), which is not run",
     "a Python lambda": "carries Python code (a lambda), which is not run",
@@ -36,6 +38,7 @@ def open_source(
     *,
     unsafe: bool = False,
     imports: Sequence[str] = (),
+    accepted: str = ACCEPTED,
 ) -> Program:
     """The program behind a model or a path.
 
@@ -43,6 +46,7 @@ def open_source(
         source: A built Keras model, or a path to a `.keras` file, a `.h5` file or a SavedModel.
         unsafe: Also load files that carry Python code, and run that code.
         imports: Modules to import first, so that their registered custom objects are known.
+        accepted: What an error tells the user to give.
 
     Raises:
         SourceError: Nothing can be read there, or it is no model.
@@ -53,17 +57,17 @@ def open_source(
         return KerasProgram(source)
     if not isinstance(source, str | os.PathLike):
         raise SourceError(
-            f"The model must be a keras.Model or a path to {ACCEPTED}. Received: {shown(source)}."
+            f"The model must be a keras.Model or a path to {accepted}. Received: {shown(source)}."
         )
     for module in imports:
         _import(module)
     path = Path(source)
     try:
         if not path.exists():
-            raise SourceError(f"{path} does not exist. Give {ACCEPTED}.")
+            raise SourceError(f"{path} does not exist. Give {accepted}.")
         if (path / "saved_model.pb").is_file():
             return _load_saved_model(path, unsafe)
-        return KerasProgram(_load_keras(path, unsafe))
+        return KerasProgram(_load_keras(path, unsafe, accepted))
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read: {reason(error)}") from error
 
@@ -104,8 +108,8 @@ def _load_saved_model(path: Path, unsafe: bool) -> Program:
         raise SourceError(f"{path} is a damaged SavedModel: {reason(error)}") from error
 
 
-def _load_keras(path: Path, unsafe: bool) -> keras.Model:
-    _check_container(path)
+def _load_keras(path: Path, unsafe: bool, accepted: str) -> keras.Model:
+    _check_container(path, accepted)
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=not unsafe)
     # Keras raises whatever the broken part of the file provokes.
@@ -116,7 +120,7 @@ def _load_keras(path: Path, unsafe: bool) -> keras.Model:
     return model
 
 
-def _check_container(path: Path) -> None:
+def _check_container(path: Path, accepted: str) -> None:
     """Tell a file that is no model from a damaged one before Keras reads it."""
     if path.name.endswith(".weights.h5"):
         raise SourceError(
@@ -124,8 +128,8 @@ def _check_container(path: Path) -> None:
             "`model.load_weights(...); model.save('model.keras')`."
         )
     suffix = path.suffix.lower()
-    if suffix not in {".keras", ".h5", ".hdf5"} or path.is_dir():
-        raise SourceError(f"{path} is not a model. Give {ACCEPTED}.")
+    if suffix not in SUFFIXES or path.is_dir():
+        raise SourceError(f"{path} is not a model. Give {accepted}.")
     if suffix == ".keras":
         _check_archive(path)
 

@@ -82,6 +82,7 @@ class Witness:
         self.float64_failure: str | None = None
         self._rng = np.random.default_rng(1)
 
+    @np.errstate(all="ignore")  # what overflows is seen in the results
     def of(self, rows: Rows) -> list[Truth]:
         """The truth of every batch of the rows."""
         whole = self._run(rows.arrays, rows.batches[0].data)

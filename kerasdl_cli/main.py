@@ -6,6 +6,7 @@ Exit codes: 0 done and verified, 2 usage or unreadable input, 3 not convertible,
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import warnings
@@ -17,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from kerasdl_cli.helping import Command, Group
 from kerasdl_cli.options import (
     PANEL,
     Atol,
@@ -41,12 +43,19 @@ from kerasdl_cli.quiet import quiet_start
 from kerasdl_cli.streams import can_write, give_up, ready_streams
 
 CODES = "Exit codes: 0 verified, 2 usage or unreadable input, 3 not convertible, 4 parity failed."
+CODES_OF_JUDGE = "Exit codes: 0 verified, 2 usage or unreadable input, 4 parity failed."
+CODES_OF_INSPECT = "Exit codes: 0 done, 2 usage or unreadable input, 3 not convertible."
 UNUSABLE, PARITY_FAILED = 2, 4
+WANTED = "Give a .json file that `--report` or `--json` wrote."
+NOT_WRITTEN = "the file was not written"
+"""How the note begins that the report of a failed export has."""
 
 app = typer.Typer(
     name="kerasdl",
+    cls=Group,
     help="Export Keras models to ONNX files that are verified before they exist.",
     epilog=CODES,
+    context_settings={"help_option_names": ["--help", "-h"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -78,7 +87,8 @@ def main(
 
 
 @app.command(
-    epilog=f"Example: [bold]kerasdl export model.keras -o model.onnx[/bold]\n\n{CODES}",
+    cls=Command,
+    epilog=f"Example: kerasdl export model.keras -o model.onnx\n\n{CODES}",
 )
 def export(
     model: Model,
@@ -132,7 +142,8 @@ def export(
 
 
 @app.command(
-    epilog=f"Example: [bold]kerasdl verify model.keras model.onnx --data x.npz[/bold]\n\n{CODES}",
+    cls=Command,
+    epilog=f"Example: kerasdl verify model.keras model.onnx --data x.npz\n\n{CODES}",
 )
 def verify(
     model: Model,
@@ -146,7 +157,14 @@ def verify(
     report_file: ReportFile = None,
     as_json: Json = False,
 ) -> None:
-    """Compare FILE.onnx, whoever wrote it, with MODEL."""
+    """Compare FILE.onnx, whoever wrote it, with MODEL.
+
+    The outputs are compared, and in a file that this version of kerasdl wrote, the constants.
+
+    --rtol and --atol are about the outputs: with them, wrong constants are shown, but do not count.
+    On edges, which random data leaves out (zeros, empty and odd strings, large numbers, ties), what
+    is given or what is derived is allowed, whichever is larger.
+    """
     with _answering(as_json) as progress:
         from kerasdl import export as library
 
@@ -166,7 +184,8 @@ def verify(
 
 
 @app.command(
-    epilog=f"Example: [bold]kerasdl judge report.json --rtol 1e-3[/bold]\n\n{CODES}",
+    cls=Command,
+    epilog=f"Example: kerasdl judge report.json --rtol 1e-3\n\n{CODES_OF_JUDGE}",
 )
 def judge(
     file: Annotated[Path, typer.Argument(help="A report, written as JSON.", metavar="REPORT.json")],
@@ -180,15 +199,15 @@ def judge(
     Without --rtol and --atol the tolerance that was derived from the model is back.
     """
     with _answering(as_json):
-        from kerasdl import export as library
-
         _check_target(report_file)
-        report = library.Report.load(file).judged(rtol, atol)
+        report = _loaded(file).judged(rtol, atol)
+        _tell_what_was_written(report)
     _conclude(report, as_json, report_file)
 
 
 @app.command(
-    epilog="Example: [bold]kerasdl inspect model.keras[/bold]",
+    cls=Command,
+    epilog=f"Example: kerasdl inspect model.keras\n\n{CODES_OF_INSPECT}",
 )
 def inspect(
     model: Annotated[
@@ -208,6 +227,52 @@ def inspect(
 
         found = library.inspect(model, unsafe=unsafe, imports=imports or ())
     _print(found, as_json)
+
+
+def _loaded(file: Path) -> Any:
+    """The report in a file, which must be one that can be judged."""
+    from kerasdl.export import Report, SourceError
+
+    if not os.path.exists(file):
+        raise SourceError(f"{file} does not exist. {WANTED}")
+    if file.is_dir():
+        raise SourceError(f"{file} is a folder. {WANTED}")
+    try:
+        report = Report.load(file)
+    except SourceError as error:
+        if _is_no_json(error):
+            raise SourceError(f"{file} is no report of kerasdl. {WANTED}") from error
+        raise
+    if not report.checks:
+        raise SourceError(f"{file} holds no comparisons that could be judged. {WANTED}")
+    return report
+
+
+def _is_no_json(error: BaseException | None) -> bool:
+    """Whether a report cannot be read from its first character on."""
+    while error is not None:
+        if isinstance(error, json.JSONDecodeError):
+            return error.pos == 0
+        if isinstance(error, UnicodeDecodeError):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _tell_what_was_written(report: Any) -> None:
+    """What a failed export did not write is not there, whatever the numbers say now."""
+    told = f"{NOT_WRITTEN} by that export"
+    if report.passed:
+        told += f"; to have it, export it again {_bounds(report.tolerance)}"
+    report.notes = [told if note.startswith(NOT_WRITTEN) else note for note in report.notes]
+
+
+def _bounds(given: Any) -> str:
+    if given is None:
+        return "without --rtol and --atol"
+    relative = f"--rtol {given.rtol!r}" if given.rtol else ""
+    absolute = f"--atol {given.atol!r}" if given.atol or not given.rtol else ""
+    return f"with {' '.join(filter(None, (relative, absolute)))}"
 
 
 @contextmanager
@@ -243,9 +308,8 @@ def _tell(error: Any, report: Any, as_json: bool) -> None:
             "message": str(error),
             "layer": getattr(error, "layer", None),
             "exit_code": code,
-            "report": None if report is None else report.to_dict(),
         }
-        _answer(_json(answer), code)
+        _answer(_json(answer if report is None else report.to_dict() | answer), code)
     elif report is not None:
         _answer(report.to_text(), code)
     _complain(error)

@@ -21,10 +21,13 @@ Data = Annotated[
 ]
 Rtol = Annotated[
     float | None,
-    typer.Option(help="Allowed error relative to the largest output; replaces the derived one."),
+    typer.Option(
+        help="Allowed error of the outputs, relative to the largest; replaces the derived one."
+    ),
 ]
 Atol = Annotated[
-    float | None, typer.Option(help="Allowed absolute error; replaces the derived one.")
+    float | None,
+    typer.Option(help="Allowed absolute error of the outputs; replaces the derived one."),
 ]
 Layers = Annotated[
     bool, typer.Option("--layers", help="Also compare every Keras layer, and print the table.")

@@ -81,6 +81,50 @@ def test_files_that_are_no_onnx(content, tmp_path):
         export.verify(small(), path)
 
 
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model.HDF5"])
+def test_a_model_in_place_of_the_onnx_file(name, pair, tmp_path):
+    """The two are in the wrong order, or the name of the file is one of a model's."""
+    model, path = pair
+    (tmp_path / name).write_bytes(b"PK\x03\x04")
+    message = f"{name} is no ONNX file. The model comes first, and the ONNX file second."
+    with pytest.raises(export.SourceError, match=message):
+        export.verify(path, tmp_path / name)
+    (tmp_path / name).write_bytes(path.read_bytes())
+    assert export.verify(model, tmp_path / name).passed
+
+
+def test_a_folder_in_place_of_the_onnx_file(pair, tmp_path):
+    with pytest.raises(export.SourceError, match="Give an ONNX file. The model comes first, and"):
+        export.verify(pair[1], tmp_path)
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(export.SourceError, match="is a folder. Give an ONNX file.$"):
+        export.inspect(tmp_path / "folder.onnx")
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.pbtxt", "model.onnxtxt"])
+def test_the_name_of_another_format(name, pair, tmp_path):
+    """By which onnx would read it."""
+    (tmp_path / name).write_bytes(pair[1].read_bytes())
+    with pytest.raises(export.SourceError, match=r"the name of another format. .* end in .onnx"):
+        export.verify(pair[0], tmp_path / name)
+
+
+def test_missing_weights(tmp_path):
+    model = keras.Sequential([keras.Input((30,)), layers.Dense(40)])
+    export.to_onnx(model, tmp_path / "model.onnx", external_data=True)
+    (data,) = tmp_path.glob("*.data")
+    data.unlink()
+    proto = onnx.load(tmp_path / "model.onnx", load_external_data=False)
+    for name in (data.name, "weights/part.bin"):
+        (tensor,) = (each for each in proto.graph.initializer if each.external_data)
+        next(e for e in tensor.external_data if e.key == "location").value = name
+        (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+        message = rf"model.onnx is incomplete: the weights file `{name}` is missing beside it; copy"
+        for look in (export.inspect, lambda path: export.verify(model, path)):
+            with pytest.raises(export.SourceError, match=message):
+                look(tmp_path / "model.onnx")
+
+
 def test_weights_are_not_read_from_elsewhere(pair, tmp_path):
     """A file may not make its reader open others that lie outside its folder."""
     model, path = pair
@@ -91,11 +135,11 @@ def test_weights_are_not_read_from_elsewhere(pair, tmp_path):
     tensor = proto.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    for location in ("../secret", str(tmp_path / "secret")):
+    for location in ("../secret", "../none", str(tmp_path / "secret"), str(tmp_path / "none")):
         del tensor.external_data[:]
         tensor.external_data.add(key="location", value=location)
         (inner / "model.onnx").write_bytes(proto.SerializeToString())
-        with pytest.raises(export.SourceError):
+        with pytest.raises(export.SourceError, match="is no valid ONNX file"):
             export.verify(model, inner / "model.onnx")
 
 

@@ -1,11 +1,14 @@
 """What `inspect` says of models and files."""
 
+import json
+
 import keras
 import onnx
 import pytest
 from keras import layers
 
 from kerasdl import export
+from kerasdl.export import inspection
 from random_networks import randomize
 
 
@@ -35,7 +38,7 @@ def test_model_in_memory(model):
         found.folds[0].startswith("bn: kept, in front of it `d` has")
         or "bn: kept" in found.folds[0]
     )
-    assert "Batch normalization, if exported" in found.to_text()
+    assert "Folding, if exported" in found.to_text()
 
 
 def test_keras_file_and_onnx_file(model, tmp_path):
@@ -44,17 +47,152 @@ def test_keras_file_and_onnx_file(model, tmp_path):
     export.to_onnx(model, tmp_path / "model.onnx")
     found = export.inspect(str(tmp_path / "model.onnx"))
     assert (found.kind, found.name) == ("ONNX", "small")
-    assert found.inputs == ["x: float[batch, 4]"]
+    assert found.inputs == ["x: float32[batch, 4]"]
     assert found.operations == {"Add": 2, "MatMul": 1, "Mul": 1, "Relu": 2}
     assert found.facts["opset"] == "ai.onnx 18"
     assert found.facts["producer"].startswith("kerasdl ")
     assert "opset: ai.onnx 18" in found.to_text()
 
 
+@pytest.mark.parametrize("name", ["model.txt", "model", "model.keras", "model.json", "model.pbtxt"])
+def test_an_onnx_file_is_known_by_its_content(name, model, tmp_path):
+    export.to_onnx(model, tmp_path / name)
+    found = export.inspect(tmp_path / name)
+    assert (found.kind, found.name) == ("ONNX", "small")
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"{}", b"\x08\x08", b"PK\x03\x04"])
+def test_another_file_is_no_model(content, tmp_path):
+    (tmp_path / "model.txt").write_bytes(content)
+    with pytest.raises(
+        export.SourceError, match=r"txt is not a model. Give .*, an .onnx file or a SavedModel fold"
+    ):
+        export.inspect(tmp_path / "model.txt")
+    for other in (tmp_path / "none", 3):
+        with pytest.raises(export.SourceError, match="an .onnx file or a SavedModel folder"):
+            export.inspect(other)
+
+
+def test_a_file_of_another_name_that_cannot_be_read(tmp_path, monkeypatch):
+    (tmp_path / "closed").touch()
+
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", closed)
+    with pytest.raises(export.SourceError, match="closed cannot be read: .*Permission denied"):
+        export.inspect(tmp_path / "closed")
+
+
+def test_large_keras_files_are_not_read_as_onnx(model, tmp_path, monkeypatch):
+    model.save(tmp_path / "model.keras")
+    model.save(tmp_path / "model.h5")
+
+    def load(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(onnx, "load", load)
+    for name in ("model.keras", "model.h5"):
+        assert export.inspect(tmp_path / name).kind == "Keras"
+
+
+def test_what_an_onnx_file_says_of_itself(model, tmp_path):
+    export.to_onnx(model, tmp_path / "model.onnx", rename={"x": "image"})
+    found = export.inspect(tmp_path / "model.onnx")
+    assert found.folds == export.inspect(model).folds
+    assert "batch_normalization" not in found.facts
+    assert found.facts["kerasdl_ends"] == {"channels_first": [], "rename": {"x": "image"}}
+    assert found.facts["parity"]["nearest_to_tolerance"]["output"] == "r"
+    assert found.facts["keras_version"] == keras.__version__
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
+    text = found.to_text()
+    assert "  kerasdl_ends:\n    channels_first: []\n    rename:\n      x: image\n" in text
+    assert f"\nFolding\n  {found.folds[0]}" in text
+    assert "{" not in text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[1, NaN]",
+        "[1e999]",
+        '["\\ud800"]',
+        "[" * 500 + "]" * 500,
+        "[" * 100_000 + "]" * 100_000,
+        f"[{'9' * 5000}]",
+        '{"a": ',
+        "1.0",
+        "true",
+        '"x"',
+        "{0: 'cat'}",
+        "",
+    ],
+)
+def test_metadata_of_others_that_are_no_json(value, model, tmp_path):
+    """Or what JSON cannot say again, or numbers that may be versions."""
+    found = with_metadata(model, tmp_path, batch_normalization=value, other=value)
+    assert found.folds == []
+    assert found.facts["batch_normalization"] == found.facts["other"] == value
+    found.to_text().encode()
+    json.dumps(found.to_dict(), indent=2, allow_nan=False)
+
+
+def test_metadata_of_others(model, tmp_path):
+    value = {"names": ["cat", "dog"], "sizes": [[1, 2], None], "none": {}, "deep": {"a": {"b": 1}}}
+    found = with_metadata(
+        model, tmp_path, opset="mine", batch_normalization="[1]", other=json.dumps(value)
+    )
+    assert found.folds == []
+    assert found.facts["batch_normalization"] == [1]
+    assert found.facts["opset"] == "ai.onnx 18"
+    assert found.facts["other"] == value
+    lines = (
+        "  other:",
+        '    names: ["cat", "dog"]',
+        "    sizes: [[1, 2], null]",
+        "    none: {}",
+        "    deep:",
+        "      a:",
+        "        b: 1",
+    )
+    assert "\n".join(lines) in found.to_text()
+
+
+def with_metadata(model, tmp_path, **entries):
+    export.to_onnx(model, tmp_path / "model.onnx")
+    proto = onnx.load(tmp_path / "model.onnx")
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, entries)
+    onnx.save(proto, tmp_path / "model.onnx")
+    return export.inspect(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("FLOAT", "float32"),
+        ("DOUBLE", "float64"),
+        ("FLOAT16", "float16"),
+        ("BFLOAT16", "bfloat16"),
+        ("INT64", "int64"),
+        ("BOOL", "bool"),
+        ("STRING", "string"),
+        ("UNDEFINED", "unknown"),
+    ],
+)
+def test_element_types_are_called_as_by_numpy(kind, name):
+    kind = onnx.TensorProto.DataType.Value(kind)
+    end = onnx.helper.make_tensor_value_info("x", kind, ["rows", 3, None])
+    assert inspection._end(end) == f"x: {name}[rows, 3, ?]"
+
+
 def test_saved_model(model, tmp_path):
     model.export(tmp_path / "saved", verbose=False)
     found = export.inspect(tmp_path / "saved")
-    assert (found.kind, found.folds) == ("SavedModel", [])
+    assert (found.kind, found.folds, found.operations) == ("SavedModel", [], None)
+    first, *rest = found.to_text().splitlines()
+    assert first.endswith(f"saved: SavedModel `{found.name}`")
+    assert "  operations: not visible in a SavedModel" in rest
     assert found.inputs == ["x: float32[batch, 4]"]
     assert found.parameters == model.count_params()
 

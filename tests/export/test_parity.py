@@ -14,6 +14,7 @@ from kerasdl.export import OptionError
 from kerasdl.export.channels import channel_errors, channel_noise, flips
 from kerasdl.export.parity import Check, Judge, Tolerance, allowed_by_mean
 from kerasdl.export.program import KerasProgram
+from kerasdl.export.rounding import unknown_reach
 from kerasdl.export.samples import random_rows
 from random_networks import randomize
 
@@ -348,3 +349,35 @@ def test_few_integers_must_all_be_right():
     assert not any(
         check.passed for check in judge.compare_run(lambda a: [np.array(model(a[0])) + 1])
     )
+
+
+def test_own_data_tell_where_random_data_do_not(tmp_path, rng):
+    """x ← x + r (x² − x), which is for numbers in 0..1."""
+    x = inputs = keras.Input((6,), name="x")
+    for _ in range(8):
+        x = x + layers.Dense(6, "tanh")(inputs) * (x * x - x)
+    model = keras.Model(inputs, x)
+    path = tmp_path / "model.onnx"
+    with pytest.raises(export.ParityError, match="Nothing can be told: .* `--data`"):
+        export.to_onnx(model, path)
+    data = {"x": rng.uniform(size=(40, 6)).astype("float32")}
+    report = export.to_onnx(model, path, data=data)
+    assert report.passed
+    assert {check.data for check in report.checks if not check.conclusive} == {"random"}
+    assert export.Report.from_json(report.to_json()).passed
+    model.layers[1].kernel.assign(1.01 * model.layers[1].kernel)
+    assert not export.verify(model, path, data=data).outputs_agree
+
+
+def test_numbers_that_overflow_are_no_warnings(tmp_path):
+    """Warnings are errors here, and there would be no float64 run."""
+    x = inputs = keras.Input((6,), name="x")
+    for _ in range(9):
+        x = x + layers.Dense(6, "tanh")(inputs) * (x * x - x)
+    report = export.to_onnx(keras.Model(inputs, x), tmp_path / "model.onnx", rtol=1.0)
+    assert report.float64_failure is None
+
+
+def test_the_reach_is_known_nowhere_as_nan():
+    reach = unknown_reach(np.array([1.0, np.inf, -np.inf, np.nan], "float32"))
+    np.testing.assert_array_equal(reach, [2.0**-20, 0.0, 0.0, 0.0])

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import zipfile
 
 import keras
@@ -15,8 +16,9 @@ from keras import layers
 from typer.testing import CliRunner
 
 from kerasdl.export import Port, Report, TargetError, report
-from kerasdl_cli import options
-from kerasdl_cli.main import app
+from kerasdl.export.parity import Check
+from kerasdl_cli import helping, options
+from kerasdl_cli.main import NOT_WRITTEN, _tell_what_was_written, app
 
 OK, UNUSABLE, NOT_CONVERTIBLE, PARITY_FAILED = 0, 2, 3, 4
 
@@ -181,12 +183,42 @@ def test_report_of_a_failure(folder):
     assert "the file was not written" in (folder / "report.html").read_text(encoding="utf-8")
     result = run("judge", folder / "report.json")
     assert result.exit_code == OK
-    assert result.stdout.endswith("Result: verified\n  note: the file was not written\n")
     exported(folder)
     words = ("verify", folder / "model.keras", folder / "model.onnx", "--atol", 0)
     result = run(*words, "--report", folder / "other.json")
     assert result.exit_code == PARITY_FAILED
     assert json.loads((folder / "other.json").read_text(encoding="utf-8"))["passed"] is False
+
+
+@pytest.mark.parametrize(
+    ("bounds", "again"),
+    [
+        ([], "without --rtol and --atol"),
+        (["--rtol", 1e-3], "with --rtol 0.001"),
+        (["--rtol", 1e-3, "--atol", 1], "with --rtol 0.001 --atol 1.0"),
+        (["--rtol", 0], None),
+    ],
+)
+def test_judge_says_that_a_failed_export_wrote_nothing(bounds, again, folder):
+    """Which is true whatever the numbers say now, and however often they are judged."""
+    exported(folder, "--atol", 0, "--report", folder / "report.json")
+    run("judge", folder / "report.json", "--atol", 5, "--report", folder / "report.json")
+    result = run("judge", folder / "report.json", *bounds)
+    assert result.exit_code == (PARITY_FAILED if again is None else OK)
+    told = "the file was not written by that export"
+    if again is not None:
+        told += f"; to have it, export it again {again}"
+    _, note = result.stdout.split("Result: ")
+    assert note.splitlines()[1:] == [f"  note: {told}"]
+    data = json.loads(run("judge", folder / "report.json", *bounds, "--json").stdout)
+    assert data["notes"] == [told]
+
+
+def test_bounds_of_zero_are_named():
+    whole = Check("y", "random", 1, True, 0.0, 0.0, 0.0, 0.0, 1.0)
+    given = Report("m", "m.onnx", "m", [], [], checks=[whole], notes=[NOT_WRITTEN]).judged(atol=0)
+    _tell_what_was_written(given)
+    assert given.notes[0].endswith("export it again with --atol 0.0")
 
 
 @pytest.mark.parametrize(
@@ -251,6 +283,22 @@ def test_judge_what_json_printed(folder):
     assert answer.exit_code == PARITY_FAILED
     (folder / "answer.json").write_text(answer.stdout, encoding="utf-8")
     assert run("judge", folder / "answer.json").exit_code == OK
+    exported(folder)
+    words = ("verify", folder / "model.keras", folder / "model.onnx", "--atol", 0, "--json")
+    (folder / "answer.json").write_text(run(*words).stdout, encoding="utf-8")
+    assert run("judge", folder / "answer.json").exit_code == OK
+
+
+def test_a_failed_export_and_a_failed_verify_have_one_shape(folder):
+    failure = json.loads(exported(folder, "--atol", 0, "--json").stdout)
+    exported(folder)
+    words = ("verify", folder / "model.keras", folder / "model.onnx", "--atol", 0, "--json")
+    report = json.loads(run(*words).stdout)
+    assert failure["passed"] is report["passed"] is False
+    assert set(failure) - set(report) == {"error", "message", "exit_code"}
+    assert (failure["error"], failure["exit_code"]) == ("ParityError", PARITY_FAILED)
+    assert "was not written" in failure["message"]
+    assert failure["layer"] is report["layer"] is None
 
 
 def test_judge_a_damaged_report(folder):
@@ -265,10 +313,28 @@ def test_judge_a_damaged_report(folder):
 
 
 def test_judge_what_is_no_report(folder):
-    failed(run("judge", folder / "none.json"), UNUSABLE, "none.json cannot be read")
-    failed(run("judge", folder / "model.keras"), UNUSABLE, "model.keras cannot be read")
+    wanted = "Give a .json file that `--report` or `--json` wrote."
+    (folder / "report.html").write_text("<!doctype html>")
+    for name, what in (
+        ("none.json", "does not exist"),
+        ("x" * 5000, "does not exist"),
+        ("model.keras", "is no report of kerasdl"),
+        ("report.html", "is no report of kerasdl"),
+        ("", "is a folder"),
+    ):
+        failed(run("judge", folder / name), UNUSABLE, f"{folder / name} {what}. {wanted}")
     (folder / "other.json").write_text("[1]")
     failed(run("judge", folder / "other.json"), UNUSABLE, "This is no report of kerasdl")
+    (folder / "other.json").write_text('{"format": 1,')
+    failed(run("judge", folder / "other.json"), UNUSABLE, "This is no JSON: Expecting property")
+
+
+def test_judge_a_report_without_comparisons(folder):
+    """Nothing failed, but nothing can be judged either."""
+    Report("m", "m.onnx", "m", [], []).save(folder / "report.json")
+    result = run("judge", folder / "report.json")
+    failed(result, UNUSABLE, "report.json holds no comparisons that could be judged. Give a .json")
+    assert result.stdout == ""
 
 
 def test_every_layer(folder):
@@ -295,6 +361,7 @@ def test_a_layer_without_an_onnx_form_exits_with_3(folder):
     failed(exported(folder), NOT_CONVERTIBLE, "Layer `words` cannot be traced")
     data = json.loads(exported(folder, "--json").stdout)
     assert (data["error"], data["layer"], data["exit_code"]) == ("ConversionError", "words", 3)
+    assert set(data) == {"error", "message", "layer", "exit_code"}
     assert not (folder / "model.onnx").exists()
 
 
@@ -340,6 +407,92 @@ def test_help_of_judge_has_an_example():
     result = run("judge", "--help")
     assert result.exit_code == OK
     assert "Example: kerasdl judge report.json --rtol" in " ".join(result.stdout.split())
+
+
+COMMANDS = ("export", "verify", "judge", "inspect")
+
+
+def help_of(*words, columns=80):
+    result = CliRunner().invoke(app, words, env={"COLUMNS": str(columns)}, prog_name="kerasdl")
+    assert result.exit_code == OK
+    return result.stdout
+
+
+@pytest.mark.parametrize("command", [(), *((command,) for command in COMMANDS)])
+def test_help(command):
+    text = help_of(*command, "--help")
+    assert help_of(*command, "-h") == text
+    assert "<bool>" not in text
+    prose = text.partition("╭")[0].replace("\n" + 80 * " ", "\n").strip()
+    for paragraph in prose.split("\n\n"):
+        lines = [line.strip() for line in paragraph.splitlines()]
+        assert textwrap.wrap(" ".join(lines), 78) == lines
+
+
+@pytest.mark.parametrize("columns", [1, 40, 50, 59, 60, 80])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_cut_off_nowhere(command, columns):
+    text = help_of(command, "--help", columns=columns)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= max(columns, helping.LEAST)
+    for option in ("--json", "--unsafe" if command != "judge" else "--report"):
+        assert option in text
+
+
+@pytest.mark.parametrize(
+    ("command", "codes"),
+    [
+        ("export", [0, 2, 3, 4]),
+        ("verify", [0, 2, 3, 4]),
+        ("judge", [0, 2, 4]),
+        ("inspect", [0, 2, 3]),
+    ],
+)
+def test_help_lists_the_exit_codes_that_can_come(command, codes):
+    text = " ".join(help_of(command, "--help", columns=200).split())
+    listed = text.split("Exit codes: ")[1].split(", ")
+    assert [int(each[0]) for each in listed] == codes
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_a_model_that_no_file_can_be_like_exits_with_3(command, folder):
+    model = keras.Sequential(
+        [keras.Input((3, 4), batch_size=2), layers.LSTM(2, stateful=True, name="memory")]
+    )
+    exported(folder)
+    model.save(folder / "model.keras")
+    words = [folder / "model.onnx"] if command == "verify" else []
+    result = run(command, folder / "model.keras", *words)
+    failed(result, NOT_CONVERTIBLE, "Layer `memory` (LSTM, stateful=True) keeps its state")
+
+
+def test_help_of_verify_says_what_is_compared():
+    text = " ".join(help_of("verify", "--help").split())
+    for words in (
+        "in a file that this version of kerasdl wrote, the constants",
+        "wrong constants are shown, but do not count",
+        "what is given or what is derived is allowed, whichever is larger",
+        "Allowed absolute error of the outputs",
+    ):
+        assert words in text.replace(" │ │ ", " ")
+
+
+def test_an_onnx_file_of_another_name(folder):
+    for name in ("model.txt", "model"):
+        assert run("export", folder / "model.keras", "-o", folder / name).exit_code == OK
+        assert run("verify", folder / "model.keras", folder / name).exit_code == OK
+        assert f"{name}: ONNX model `sequential" in run("inspect", folder / name).stdout
+    (folder / "model.txt").write_text("hello")
+    message = "is not a model. Give a .keras file, a .h5 file, an .onnx file or a SavedModel folder"
+    failed(run("inspect", folder / "model.txt"), UNUSABLE, message)
+
+
+def test_a_model_and_its_file_in_the_wrong_order(folder):
+    exported(folder)
+    result = run("verify", folder / "model.onnx", folder / "model.keras")
+    failed(
+        result, UNUSABLE, "model.keras is no ONNX file. The model comes first, and the ONNX file"
+    )
 
 
 def test_help_and_version_import_no_tensorflow():
@@ -414,7 +567,9 @@ def test_a_full_disk_behind_the_help(words, folder):
 
 @pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_encoding_without_some_characters(as_json, folder):
-    Report("model", "\U0001f600.onnx", "m", [], []).save(folder / "report.json")
+    wrong = Check("y", "random", 1, True, 0.5, 0.5, 0.1, 0.0, 1.0)
+    report = Report("model", "\U0001f600.onnx", "m", [], [], checks=[wrong])
+    report.save(folder / "report.json")
     words = f"judge report.json {'--json' if as_json else ''}"
     code, answer, _ = in_shell(folder, words, "", PYTHONIOENCODING="latin-1")
     assert code == PARITY_FAILED
