@@ -252,7 +252,7 @@ def _check_channels(name: Any, inputs: Sequence[Port]) -> None:
         able = [known for known, rank in ranks.items() if rank >= 3]
         raise OptionError(
             "`channels_first` must name inputs with a batch, space and channels, of which the "
-            f"model has {able}. Received: {shown(name)}."
+            f"model has {able or 'none'}. Received: {shown(name)}."
         )
 
 

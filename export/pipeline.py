@@ -157,6 +157,8 @@ def to_onnx(
         tidy(made.model, program.name, report.inputs, report.outputs, noted)
         report.opset = made.model.opset_imports[""]
         report.nodes = Counter(node.op_type for node in made.model.graph)
+        if stored.name == "bfloat16" and not _holds_bfloat16(made.model):
+            report.notes.append("no matrix is large enough to be stored in bfloat16")
         external = external_data or needs_external_data(made.model)
         with pending(target, external=external) as file:
             with clock.stage("write", "writing"):
@@ -326,6 +328,10 @@ def _agreed(outputs: Sequence[Port], model: ir.Model) -> list[Port]:
         sizes = None if shape is None else [s if isinstance(s, int) else None for s in shape]
         found.append(port if sizes is None else agreed(port, tuple(sizes)))
     return found
+
+
+def _holds_bfloat16(model: ir.Model) -> bool:
+    return any(str(value.dtype) == "BFLOAT16" for value in model.graph.initializers.values())
 
 
 def _format(precision: str, calibration: Data | None) -> Format:

@@ -160,3 +160,11 @@ def test_a_cast_to_bfloat16_is_refused(tmp_path):
     with pytest.raises(export.ExportError):
         export.to_onnx(model, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("inputs", "notes"), [(4, 1), (400, 0)])
+def test_a_file_of_small_matrices_says_that_it_is_in_float32(inputs, notes, tmp_path):
+    model = keras.Sequential([keras.Input((inputs,)), layers.Dense(8)])
+    report = export.to_onnx(model, tmp_path / "model.onnx", precision="bfloat16")
+    assert [note for note in report.notes if "no matrix is large enough" in note] == report.notes
+    assert len(report.notes) == notes
