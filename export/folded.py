@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import tempfile
-import warnings
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import tree
 
 import kerasdl
 
 from .alone import alone
 from .clock import Clock
+from .copied import copied
 from .errors import ParityError, SourceError, reason
 from .folding import fold as fold_graph
-from .graph import Graph, flatten_layers
+from .graph import Graph, naming
 from .inference import drop_training_only, float64
 from .judging import Data, add_truth, own_rows, report_on
 from .parity import Judge
 from .ports import unique
-from .program import KerasProgram
+from .program import Arrays, KerasProgram
 from .remainder import Remainder
 from .source import open_source
 from .trace import open_function, trace
@@ -44,7 +42,8 @@ def fold(
     What `to_onnx` does before it converts, for those who stay with Keras: the same folds, in
     float64, rounded once. Nested models are laid open, so the result is one flat Functional model
     with inputs and outputs in the same structure. Before it is returned it is compared with the
-    model, as an ONNX file would be. The model itself is not changed, nor shares anything with it.
+    model, as an ONNX file would be. The model itself is not changed, and shares with the result
+    only the functions that its layers were given, as those of a Lambda.
 
     Args:
         model: A built Sequential or Functional model, or the path of a `.keras` or `.h5` file.
@@ -60,6 +59,7 @@ def fold(
     Raises:
         SourceError: The model cannot be read or copied, or is subclassed: its layers are not
             seen then, and only `to_onnx` can fold them.
+        ConversionError: A layer of the copy raises what that of the model does not.
         OptionError: The data cannot be used.
         ParityError: The folded model computes something else.
 
@@ -81,35 +81,20 @@ def fold(
             "`to_onnx` folds such models in the ONNX file."
         )
     own = own_rows(program, data)
-    graph = trace(_copied(program.model))
+    graph = trace(copied(program.model))
+    # A Sequential takes any batch, and its copy is a functional model.
+    for value, known in zip(graph.inputs, program.graph.inputs, strict=True):
+        value.shape = known.shape
     drop_training_only(graph)
     folds = fold_graph(graph)
     folded = _model_of(graph, program.model)
     judge = Judge(program)
     add_truth(judge, own, Clock())
     report = report_on(model, "the folded model", program)
-    report.folds, report.checks = folds, judge.compare_run(KerasProgram(folded).run)
+    report.folds, report.checks = folds, judge.compare_run(_run_of(folded))
     if not report.passed:
         raise ParityError("The folded model disagrees with the model.", report)
     return folded
-
-
-def _copied(model: keras.Model) -> keras.Model:
-    """A copy that shares nothing; whatever Keras can save, it can copy so."""
-    own: dict[str, Any] = {}
-    for layer in flatten_layers(model):
-        own[type(layer).__name__] = type(layer)
-        own |= {f.__name__: f for f in vars(layer).values() if inspect.isfunction(f)}
-    try:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a file that stays here
-            path = Path(folder) / "model.keras"
-            model.save(path)
-            # It was in memory a moment ago, so its code is the user's own.
-            return keras.saving.load_model(path, custom_objects=own, compile=False, safe_mode=False)
-    # A layer's own configuration may raise anything.
-    except Exception as error:
-        raise SourceError(f"Model `{model.name}` cannot be copied: {reason(error)}") from error
 
 
 def _model_of(graph: Graph, original: keras.Model) -> keras.Model:
@@ -123,13 +108,19 @@ def _model_of(graph: Graph, original: keras.Model) -> keras.Model:
             operation.name = name
             operations[id(node.operation)] = operation
     inputs = [
-        keras.Input(batch_shape=value.shape, dtype=value.dtype, name=tensor.name)
+        keras.Input(
+            batch_shape=value.shape,
+            dtype=value.dtype,
+            name=tensor.name,
+            optional=tensor._keras_history.operation.optional,
+        )
         for value, tensor in zip(graph.inputs, function.inputs, strict=True)
     ]
     table: dict[int, Any] = dict(zip(map(id, graph.inputs), inputs, strict=True))
     for node in graph.nodes:
         arguments, keywords = node.substitute(table)
-        results = tree.flatten(operations[id(node.operation)](*arguments, **keywords))
+        with naming(node.name):
+            results = tree.flatten(operations[id(node.operation)](*arguments, **keywords))
         table.update(zip(map(id, node.outputs), results, strict=True))
     outputs = [table[id(value)] for value in graph.outputs]
     return keras.Model(
@@ -137,6 +128,21 @@ def _model_of(graph: Graph, original: keras.Model) -> keras.Model:
         tree.pack_sequence_as(function._outputs_struct, outputs),
         name=original.name,
     )
+
+
+def _run_of(folded: keras.Model) -> Callable[[Arrays], Arrays]:
+    """How the folded model runs; an error names the layer."""
+    program = KerasProgram(folded)
+
+    def run(arrays: Arrays) -> Arrays:
+        try:
+            return program.run(arrays)
+        # A layer's own code may raise anything.
+        except Exception as error:
+            program.graph(*map(tf.convert_to_tensor, arrays))
+            raise SourceError(f"The folded model does not run: {reason(error)}") from error
+
+    return run
 
 
 def _plain(operation: Any) -> Any:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 PRODUCTS = ["MatMul", "Gemm", "Conv"]
 """Operators that int8 is for."""
+CASTS = ("_cast_to_fp16_node", "_cast_to_fp32_node")
+"""How onnxruntime calls its Casts behind nodes that stay in float32, and in front of them."""
 
 
 def quantize(model: ir.Model, stored: Format, calibration: Sequence[Arrays]) -> ir.Model:
@@ -51,6 +53,8 @@ def quantize(model: ir.Model, stored: Format, calibration: Sequence[Arrays]) -> 
         return model
     try:
         with _quiet():
+            if stored.name == "float16":
+                _split_constants(model)
             proto = ir.to_proto(model)
             convert = _float16 if stored.name == "float16" else _int8
             converted = ir.from_proto(convert(proto, calibration))
@@ -58,8 +62,11 @@ def quantize(model: ir.Model, stored: Format, calibration: Sequence[Arrays]) -> 
             return converted
     # onnxruntime's tools raise whatever they run into.
     except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # onnx_ir wraps what it meets, layer by layer
+            cause = cause.__cause__
         raise ConversionError(
-            f"The file cannot be written in {stored.name}: {reason(error)}"
+            f"The file cannot be written in {stored.name}: {reason(cause)}"
         ) from error
 
 
@@ -112,11 +119,92 @@ def _narrow_matrices(model: ir.Model) -> None:
         model.graph.insert_before(model.graph[0], cast)
 
 
+def _split_constants(model: ir.Model) -> None:
+    """Give readers that stay in float32 a copy of a small constant that others read, too.
+
+    They would read what float16 makes of it, by a Cast that is larger than the copy.
+    """
+    import onnx_ir as ir
+    from onnxruntime.transformers.float16 import ALWAYS_FLOAT_INPUTS
+
+    kinds = _staying()
+
+    def stays(node: ir.Node, index: int) -> bool:
+        return node.op_type in kinds or index in ALWAYS_FLOAT_INPUTS.get(node.op_type, [])
+
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for name, value in list(graph.initializers.items()):
+            tensor = value.const_value
+            if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size >= LARGE:
+                continue
+            uses = list(value.uses())
+            wide = [(node, index) for node, index in uses if stays(node, index)]
+            if len(wide) in (0, len(uses)):
+                continue
+            array = tensor.numpy()
+            copy = ir.Value(name=f"{name}__wide", const_value=ir.tensor(array, name=name))
+            copy.dtype, copy.shape = ir.DataType.FLOAT, ir.Shape(array.shape)
+            graph.register_initializer(copy)
+            for node, index in wide:
+                node.replace_input_with(index, copy)
+
+
 def _float16(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelProto:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    converted: onnx.ModelProto = convert_float_to_float16(proto, keep_io_types=True)
+    for graph in (proto.graph, *_inner_graphs(proto.graph)):
+        _forget_constants(graph)
+    converted: onnx.ModelProto = convert_float_to_float16(
+        proto, keep_io_types=True, op_block_list=_staying()
+    )
+    _place_casts(converted.graph)
     return converted
+
+
+def _staying() -> list[str]:
+    """Operators that stay in float32; IsInf knows float16 only from opset 20 on."""
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
+
+    return [*DEFAULT_OP_BLOCK_LIST, "IsInf"]
+
+
+def _forget_constants(graph: onnx.GraphProto) -> None:
+    """Take the constants off the list of values; on it, those in float32 get a Cast as well."""
+    constants = {tensor.name for tensor in graph.initializer}
+    others = [info for info in graph.value_info if info.name not in constants]
+    del graph.value_info[:]
+    graph.value_info.extend(others)
+
+
+def _place_casts(graph: onnx.GraphProto) -> None:
+    """Have each Cast of the converter once, and in the graph that has what it reads.
+
+    It puts all of them at the end, one for each reader, of the same name for the same value, even
+    if that is a value of a loop, or of a branch of a condition.
+    """
+    casts = {}
+    while graph.node and graph.node[-1].name.endswith(CASTS):
+        node = graph.node.pop()
+        casts[node.output[0]] = node
+    homes: dict[str, onnx.GraphProto] = {}
+    for inner in _inner_graphs(graph):
+        homes |= {value.name: inner for value in (*inner.input, *inner.initializer)}
+        homes |= {name: inner for node in inner.node for name in node.output}
+    # What is cast back may be cast once more by its readers.
+    for node in sorted(casts.values(), key=lambda node: node.name.endswith(CASTS[1])):
+        home = homes.get(node.input[0], graph)
+        homes[node.output[0]] = home
+        home.node.append(node)
+
+
+def _inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Branches of conditions and bodies of loops, at any depth."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node:
+                    yield inner
+                    yield from _inner_graphs(inner)
 
 
 def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelProto:

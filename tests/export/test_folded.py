@@ -1,12 +1,15 @@
 """A folded Keras model computes what the model does, and is a model like any other."""
 
 import doctest
+import functools
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from keras import layers
+from keras.src.saving import object_registration
 
 import kerasdl
 from kerasdl import export
@@ -146,6 +149,273 @@ def test_custom_layers_that_are_registered_nowhere(rng):
     agree(folded, model, rng.normal(size=(3, 3)).astype("float32"))
 
 
+def normalized(inputs, name="hidden"):
+    x = layers.Dense(4, name=name)(inputs)
+    return layers.BatchNormalization(name=f"{name}_bn")(x)
+
+
+def of_vectors(behind):
+    """A model of a normalization and what `behind` makes of it."""
+    x = keras.Input((8,), name="x")
+    model = keras.Model(x, behind(normalized(x)))
+    randomize(model, 5)
+    return model
+
+
+def state(model):
+    """What is to stay of a model: the calls of its layers, their functions, their weights."""
+    layers_of = model._flatten_layers()
+    return (
+        [(id(layer), len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in layers_of],
+        [[id(value) for value in vars(layer).values() if callable(value)] for layer in layers_of],
+        [np.array(weight).tolist() for weight in model.get_weights()],
+    )
+
+
+def check(model, inputs=None):
+    if inputs is None:
+        inputs = np.random.default_rng(6).normal(size=(3, *model.input_shape[1:]))
+        inputs = inputs.astype("float32")
+    before, registered = state(model), dict(object_registration.GLOBAL_CUSTOM_NAMES)
+    folded = export.fold(model)
+    assert state(model) == before
+    assert registered == object_registration.GLOBAL_CUSTOM_NAMES
+    assert "BatchNormalization" not in kinds(folded)
+    agree(folded, model, inputs)
+    return folded
+
+
+class Multiply(layers.Layer):
+    """Has the name of a layer of Keras, and of an operation."""
+
+    def call(self, inputs):
+        return 3.0 * inputs
+
+
+class Dense(layers.Layer):
+    def call(self, inputs):
+        return inputs - 3.0
+
+
+def own(factor):
+    """Layers whose classes have one name."""
+
+    class Own(layers.Layer):
+        def call(self, inputs):
+            return factor * inputs
+
+    return Own()
+
+
+def wave(factor):
+    def activation(x):
+        return keras.ops.sin(factor * x)
+
+    return activation
+
+
+@keras.saving.register_keras_serializable("tests_of_fold")
+class Registered(layers.Layer):
+    def call(self, inputs):
+        return 5.0 * inputs
+
+
+FIRST = Registered
+
+
+@keras.saving.register_keras_serializable("tests_of_fold")
+class Registered(layers.Layer):
+    """Under the name of the one before, which Keras finds no more."""
+
+    def call(self, inputs):
+        return 7.0 * inputs
+
+
+class Constant(keras.initializers.Initializer):
+    def __call__(self, shape, dtype=None):
+        return keras.ops.full(shape, 0.5, dtype)
+
+
+SAME_NAMES = {
+    "Multiply": lambda y: layers.Multiply()([y, y * 2.0]),
+    "Add": lambda y: layers.Add()([y, y + y]),
+    "Subtract": lambda y: layers.Subtract()([y, y - 1.0]),
+    "Reshape": lambda y: layers.Reshape((2, 2))(keras.ops.reshape(y, (-1, 2, 2))),
+    "a user's": lambda y: layers.Multiply()([Dense()(y), Multiply()(y) * 2.0]),
+    "two users'": lambda y: own(2.0)(own(3.0)(layers.ReLU()(y))),
+    "two functions": lambda y: layers.Dense(4, wave(2.0))(layers.Dense(4, wave(3.0))(y)),
+    "registered twice": lambda y: FIRST()(Registered()(layers.ReLU()(y))),
+    "an initializer": lambda y: layers.Dense(3, kernel_initializer=Constant())(y),
+}
+
+
+@pytest.mark.parametrize("case", SAME_NAMES)
+def test_classes_and_functions_by_name(case):
+    """Keras goes by the last part of a name alone."""
+    check(of_vectors(SAME_NAMES[case]))
+
+
+def test_a_class_registered_under_the_name_of_an_operation(monkeypatch):
+    monkeypatch.setitem(keras.saving.get_custom_objects(), "Multiply", Multiply)
+    check(of_vectors(lambda y: layers.Multiply()([y, Multiply()(y) * 2.0])))
+
+
+def closure(function):
+    return layers.Lambda(lambda x: function(x))
+
+
+class Scale:
+    factor = 3.0
+
+    def __call__(self, x):
+        return self.factor * x
+
+    def method(self, x):
+        return self.factor * x
+
+
+CONSTANT = np.array([1.0, 2.0, 3.0, 4.0], "float32")
+
+
+def around(lambdas):
+    """A Sequential model that is no open one in its layer."""
+    return keras.Sequential([keras.Input((4,)), lambdas, layers.Dense(3)])
+
+
+def functional(lambdas):
+    inputs = keras.Input((4,))
+    return keras.Model(inputs, lambdas(inputs) * 2.0)
+
+
+def over_time(layer):
+    s = keras.Input((5, 8), name="s")
+    model = keras.Model(s, layers.TimeDistributed(layer)(normalized(s)))
+    randomize(model, 5)
+    return model
+
+
+def l2():
+    return layers.Lambda(lambda x: tf.nn.l2_normalize(x))
+
+
+GIVEN = {
+    "a global name": lambda: of_vectors(
+        layers.Lambda(lambda x: tf.nn.l2_normalize(x), output_shape=(4,))
+    ),
+    "no shape": lambda: of_vectors(l2()),
+    "a shape": lambda: of_vectors(
+        layers.Lambda(lambda x: tf.reshape(x, (-1, 2, 2)), output_shape=lambda s: (s[0], 2, 2))
+    ),
+    "defaults": lambda: of_vectors(layers.Lambda(lambda x, add=CONSTANT: tf.abs(x) + add)),
+    "arguments": lambda: of_vectors(
+        layers.Lambda(lambda x, by: tf.abs(x) * by["a"], arguments={"by": {"a": 3.0}})
+    ),
+    "two of the same code": lambda: of_vectors(
+        lambda y: closure(keras.ops.cos)(closure(keras.ops.sin)(y))
+    ),
+    "an activation": lambda: of_vectors(
+        layers.Dense(3, activation=lambda x: tf.nn.relu(x) * CONSTANT[:3])
+    ),
+    "a regularizer": lambda: of_vectors(
+        layers.Dense(3, kernel_regularizer=lambda w: tf.reduce_sum(w * w))
+    ),
+    "of Keras": lambda: of_vectors(layers.Lambda(keras.ops.abs)),
+    "of TensorFlow": lambda: of_vectors(layers.Dense(3, activation=tf.nn.swish)),
+    "a partial": lambda: of_vectors(
+        layers.Dense(3, activation=functools.partial(keras.ops.leaky_relu, negative_slope=0.3))
+    ),
+    "a method": lambda: of_vectors(layers.Lambda(Scale().method)),
+    "an object": lambda: of_vectors(layers.Lambda(Scale())),
+    "a tf.function": lambda: of_vectors(layers.Lambda(tf.function(lambda x: tf.abs(x)))),
+    "over time": lambda: over_time(l2()),
+    "in a model over time": lambda: over_time(around(l2())),
+    "in a nested model": lambda: of_vectors(around(l2())),
+    "in a nested functional model": lambda: of_vectors(functional(l2())),
+}
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_functions_that_layers_were_given(case):
+    """The copy calls the function itself, with all that it refers to."""
+    check(GIVEN[case]())
+
+
+class Doubled(layers.Wrapper):
+    def call(self, inputs):
+        return 2.0 * self.layer(inputs)
+
+
+class Optional(layers.Layer):
+    def call(self, first, second=None):
+        return first if second is None else first + second
+
+
+class Wide(keras.Model):
+    """A functional model with a constructor of its own, which Keras cannot repeat."""
+
+    def __init__(self, width):
+        inputs = keras.Input((8,))
+        super().__init__(inputs, normalized(layers.Dense(width)(inputs)))
+
+
+def test_what_layers_are_made_of():
+    s = keras.Input((5, 8), name="s")
+    for layer in (
+        layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
+        layers.RNN(layers.StackedRNNCells([layers.GRUCell(3), layers.LSTMCell(2)])),
+    ):
+        check(keras.Model(s, layer(normalized(s))))
+    check(of_vectors(Doubled(layers.Dense(3))))
+    check(of_vectors(Doubled(Dense())))
+    check(of_vectors(lambda y: Optional()(y, None)))
+    check(of_vectors(lambda y: Optional()(y, second=layers.ReLU()(y))))
+    check(Wide(5))
+
+
+def test_a_sequential_that_a_batch_has_built():
+    model = keras.Sequential([layers.Dense(3), layers.BatchNormalization()])
+    model(np.ones((5, 4), "float32"))
+    assert export.fold(model).input_shape == (None, 4)
+
+
+def test_an_optional_input_stays_optional():
+    x, extra = keras.Input((8,), name="x"), keras.Input((4,), optional=True, name="extra")
+    model = keras.Model([x, extra], Optional()(normalized(x), extra))
+    randomize(model, 6)
+    data = [np.ones((3, 8), "float32"), np.ones((3, 4), "float32")]
+    folded = check(model, data)
+    agree(folded, model, [data[0], None])
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have a `quantize` method")
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_quantized_models(mode):
+    model = of_vectors(lambda y: layers.Dense(3, name="head")(layers.ReLU()(y)))
+    model.quantize(mode)
+    folded = export.fold(model)
+    assert folded.get_layer("head").quantization_mode == mode
+    agree(folded, model, np.ones((3, 8), "float32"))
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_policies(policy):
+    x = keras.Input((8,), name="x")
+    y = layers.Dense(4, dtype=policy, name="hidden")(x)
+    y = layers.BatchNormalization(dtype=policy)(y)
+    model = keras.Model(x, layers.Dense(3, dtype="float32", name="head")(y))
+    randomize(model, 7)
+    folded = export.fold(model)
+    assert kinds(folded) == ["InputLayer", "Dense", "Dense"]
+    assert folded.get_layer("hidden").dtype_policy.name == policy
+
+
+def test_how_it_is_trained_does_not_matter():
+    model = of_vectors(layers.Dense(2))
+    model.compile(loss=functools.partial(keras.losses.mean_squared_error))  # cannot be saved
+    check(model)
+    assert model.compiled
+
+
 class Subclassed(keras.Model):
     def __init__(self):
         super().__init__()
@@ -175,10 +445,67 @@ class Uncopyable(layers.Layer):
         return inputs
 
 
+class Closed(layers.Layer):
+    """Without `get_config`; Keras saves only numbers and texts by itself."""
+
+    def __init__(self, function, **keywords):
+        super().__init__(**keywords)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+class Forgetful(layers.Layer):
+    """Its copy has lost what it computes with."""
+
+    def __init__(self, factor=None, **keywords):
+        super().__init__(**keywords)
+        self.factor = factor
+
+    def call(self, inputs):
+        return inputs * self.factor
+
+    def get_config(self):
+        return super().get_config()
+
+
+class Late(layers.Layer):
+    """Its copy fails when it is run."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.ready = False
+
+    def call(self, inputs):
+        if tf.executing_eagerly() and not self.ready:
+            raise RuntimeError("not ready")
+        return inputs
+
+
 def test_what_cannot_be_copied():
     model = keras.Sequential([keras.Input((3,)), Uncopyable(name="odd")])
-    with pytest.raises(export.SourceError, match="cannot be copied: .*configuration"):
+    with pytest.raises(
+        export.SourceError, match=r"`odd` \(Uncopyable\) cannot be copied: .*config"
+    ):
         export.fold(model)
+    with pytest.raises(export.SourceError, match="`odd`.*Give it a `get_config`"):
+        export.fold(of_vectors(Closed(abs, name="odd")))
+    with pytest.raises(export.SourceError, match="`sequential.*/odd` .*Give it a `get_config`"):
+        export.fold(of_vectors(around(Closed(abs, name="odd"))))
+    with pytest.raises(export.SourceError, match=r"`odd` \(Forgetful\) cannot be copied: .*odd"):
+        export.fold(of_vectors(Forgetful(2.0, name="odd")))
+    inputs = keras.Input((8,))
+    with pytest.raises(export.SourceError, match=r"`wide` \(Wide\) cannot be copied"):
+        export.fold(keras.Model(inputs, Wide(5)(inputs)))
+
+
+def test_a_copy_that_does_not_run():
+    late = Late(name="late")
+    late.ready = True
+    with pytest.raises(export.ConversionError, match="`late`.*not ready") as caught:
+        export.fold(of_vectors(late))
+    assert caught.value.layer == "late"
 
 
 def test_a_wrong_fold_is_not_handed_over(monkeypatch):

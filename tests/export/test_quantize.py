@@ -5,9 +5,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from kerasdl import export
+from kerasdl.export import quantize as quantize_module
 from kerasdl.export.formats import FLOAT32, FORMATS, Rounding, format_of
 from kerasdl.export.quantize import format_in
 from random_networks import randomize
@@ -151,6 +153,128 @@ def test_float16_that_overflows_is_refused(tmp_path):
     with pytest.raises(export.ParityError):
         export.to_onnx(model, tmp_path / "model.onnx", precision="float16")
     assert (tmp_path / "model.onnx").read_bytes() == before
+
+
+class Computing(layers.Layer):
+    """Any function of a tensor."""
+
+    def __init__(self, function, **keywords):
+        super().__init__(**keywords)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+
+def computing(function, shape=(5, 3)):
+    inputs = keras.Input(shape, name="x")
+    return keras.Model(inputs, Computing(function, name="own")(inputs))
+
+
+def resized_twice():
+    x = inputs = keras.Input((4, 4, 3), name="x")
+    for _ in range(2):
+        x = layers.Conv2D(4, 3, padding="same")(x)
+        x = layers.UpSampling2D(2, interpolation="bilinear")(x)
+    return keras.Model(inputs, x)
+
+
+def cosine():
+    a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
+    return keras.Model([a, b], layers.Dot(axes=1, normalize=True)([a, b]))
+
+
+# CumSum, IsInf, Max and Min stay in float32.
+STAYING = {
+    "one constant of two Resize": resized_twice,
+    "one constant of two Max": cosine,
+    "one constant of two kinds": lambda: computing(lambda x: tf.maximum(tf.exp(x), 0.25) * 0.25),
+    "one value": lambda: computing(lambda x: tf.cumsum(x * x, 1) * tf.maximum(x * x, x)),
+    "one value twice in one node": lambda: computing(lambda x: tf.maximum(x * x, x * x)),
+    "an operator without float16": lambda: keras.Sequential(
+        [keras.Input((4, 3), name="x"), layers.Softmax(axis=(1, 2))]
+    ),
+    "an input and an output": lambda: computing(lambda x: [tf.cumsum(x, 1), tf.maximum(x, 0.5)]),
+}
+
+
+@pytest.mark.parametrize("builder", STAYING)
+def test_what_nodes_in_float32_share(builder, tmp_path):
+    report = export.to_onnx(STAYING[builder](), tmp_path / "model.onnx", precision="float16")
+    assert report.passed
+    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
+
+
+def test_constants_in_float32_have_no_cast(tmp_path):
+    """Neither the scales of a Resize, nor a bound that float16 would round to another."""
+    report = export.to_onnx(resized_twice(), tmp_path / "model.onnx", precision="float16")
+    assert report.nodes["Cast"] == 2  # of the input and of the output
+    model = computing(lambda x: tf.maximum(tf.exp(x), 1e-9) + 1e-9)
+    report = export.to_onnx(model, tmp_path / "model.onnx", precision="float16")
+    assert report.nodes["Cast"] == 4  # and in front of Max and behind it
+    constants = map(
+        onnx.numpy_helper.to_array, onnx.load(tmp_path / "model.onnx").graph.initializer
+    )
+    assert {(str(array.dtype), float(array)) for array in constants} == {
+        ("float32", float(np.float32(1e-9))),
+        ("float16", float(np.float16(6e-8))),
+    }
+
+
+def looped(step):
+    return computing(lambda x: tf.while_loop(lambda k, _: k < 3, step, (0, x))[1])
+
+
+INSIDE = {
+    "branch": lambda: computing(
+        lambda x: tf.cond(tf.shape(x)[1] > 3, lambda: tf.cumsum(x, 1), lambda: x), (None,)
+    ),
+    "both branches": lambda: computing(
+        lambda x: tf.cond(
+            tf.shape(x)[1] > 3,
+            lambda: tf.cumsum(tf.maximum(2.0 * x, 0.5), 1),
+            lambda: tf.cumsum(tf.maximum(2.0 * x, 0.5), 1, reverse=True),
+        ),
+        (None,),
+    ),
+    "branch in a branch": lambda: computing(
+        lambda x: tf.cond(
+            tf.reduce_sum(x) > 0,
+            lambda: tf.cond(
+                tf.reduce_sum(x) > 9,
+                lambda: tf.cumsum(2.0 * x, 1),
+                lambda: tf.maximum(x, tf.cumsum(2.0 * x, 1)),
+            ),
+            lambda: tf.cumsum(x, 1),
+        )
+    ),
+    "loop": lambda: looped(lambda k, y: (k + 1, tf.cumsum(tf.maximum(y, 0.5), 1) * 0.25)),
+    "branch in a loop": lambda: looped(
+        lambda k, y: (
+            k + 1,
+            tf.cond(k > 1, lambda: tf.cumsum(y, 1) * 0.1, lambda: tf.maximum(0.5 * y, y)),
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("builder", INSIDE)
+def test_nodes_in_float32_inside_of_others(builder, tmp_path):
+    report = export.to_onnx(INSIDE[builder](), tmp_path / "model.onnx", precision="float16")
+    assert report.passed
+    onnx.checker.check_model(onnx.load(tmp_path / "model.onnx"), full_check=True)
+
+
+def test_the_cause_is_told(monkeypatch, tmp_path):
+    """onnx_ir wraps what it raises."""
+
+    def broken(proto, calibration):
+        proto.graph.node.add().CopyFrom(proto.graph.node[0])
+        return proto
+
+    monkeypatch.setattr(quantize_module, "_float16", broken)
+    with pytest.raises(export.ConversionError, match="written in float16: .*redeclared"):
+        export.to_onnx(mlp(), tmp_path / "model.onnx", precision="float16")
 
 
 def test_the_users_bound_holds_for_every_format(tmp_path):
