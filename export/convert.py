@@ -140,6 +140,7 @@ def _tf2onnx(
     import tf2onnx.utils
 
     from .handlers import HANDLERS
+    from .handlers.tables import tables_of
 
     # The counter of generated names; from 1, the same model gives the same names.
     tf2onnx.utils.INTERNAL_NAME = 1
@@ -150,7 +151,7 @@ def _tf2onnx(
     renamed = {name: f"input_{i}" for i, name in enumerate(given[:inputs])}
     renamed |= {name: NAME.format(i) for i, name in enumerate(given[inputs:])}
     renamed |= {name: f"output_{i}" for i, name in enumerate(output_names)}
-    with tf.device("/cpu:0"), sets_in_order(), exact_casts():
+    with tf.device("/cpu:0"), sets_in_order(), exact_casts(), tables_of(function):
         frozen = _frozen(function, given, output_names)
         with tf.Graph().as_default() as tf_graph:
             tf.import_graph_def(frozen, name="")

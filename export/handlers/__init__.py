@@ -8,14 +8,18 @@ work for batches of any size.
 |---|---|
 | `elementary.py` | erfc, expm1, log1p, the inverse of erf, Bessel functions |
 | `bits.py` | bit casts between float32 and int32, shifts, the next number |
+| `bitwise.py` | and, or, not, bit by bit |
+| `chance.py` | random numbers, which are refused |
 | `choice.py` | select, one hot, top k |
 | `counting.py` | counts of whole numbers |
 | `hashing.py` | hashes of whole numbers |
 | `text.py` | texts: case, patterns, words, groups of words |
+| `products.py` | products along an axis |
 | `order.py` | search, bins, segments, division of whole numbers, shapes |
 | `complex_numbers.py` | complex numbers, Fourier transforms |
 | `einsum.py` | products of matrices, by their letters |
 | `images.py` | resizing, projective maps, HSV |
+| `patches.py` | patches of images |
 | `linear_algebra.py` | solve, invert, determinant, Cholesky, LU, QR |
 | `pooling.py` | pooling with steps longer than its windows |
 | `tables.py` | lookup tables |
@@ -25,6 +29,8 @@ work for batches of any size.
 
 from . import (
     bits,
+    bitwise,
+    chance,
     choice,
     complex_numbers,
     counting,
@@ -35,7 +41,9 @@ from . import (
     linear_algebra,
     operators,
     order,
+    patches,
     pooling,
+    products,
     tables,
     text,
     transposed,
@@ -46,6 +54,8 @@ __all__ = [
     "HANDLERS",
     "Formula",
     "bits",
+    "bitwise",
+    "chance",
     "choice",
     "complex_numbers",
     "counting",
@@ -56,7 +66,9 @@ __all__ = [
     "linear_algebra",
     "operators",
     "order",
+    "patches",
     "pooling",
+    "products",
     "tables",
     "text",
     "transposed",

@@ -1,6 +1,6 @@
 """Complex numbers, which ONNX lacks: a pair (real, imaginary) along one more axis at the end.
 
-Fourier transforms are matrices here.
+Fourier transforms are matrices here, where the extents are known.
 """
 
 from __future__ import annotations
@@ -9,7 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .formula import Formula, Handler, converts
+from .formula import COMPLEX, HANDLERS, Formula, Handler, converts
+
+DFT_SINCE = 17
+"""The operator set that has it."""
+COMPLEX_PARTS = dict(zip(COMPLEX, (np.float32, np.float64), strict=True))
+"""Types of their parts."""
 
 
 @converts("Complex")
@@ -27,47 +32,137 @@ def _imag(f: Formula, x: str) -> Any:
     return _part(f, x, 1)
 
 
-@converts("FFT", "IFFT")
+@converts("Conj")
+def _conj(f: Formula, x: str) -> Any:
+    real, imaginary = _parts(f, x)
+    return _pair(f, real, f.Neg(imaginary))
+
+
+@converts("ComplexAbs")
+def _size(f: Formula, x: str) -> Any:
+    """√(a² + b²) = a √(1 + (b / a)²), of which only the result overflows; of NaN and ∞, NaN."""
+    parts = [f.Abs(part) for part in _parts(f, x)]
+    large, small = f.Max(*parts), f.Min(*parts)
+    ratio = f.Where(f.Equal(large, small), 1.0, f.Div(small, large))
+    return f.Mul(large, f.Sqrt(f.Add(1.0, f.Mul(ratio, ratio))))
+
+
+def _cast(graph: Any, node: Any, name: str, args: Any) -> None:
+    """Between real and complex numbers; a cast of others is ONNX's."""
+    f = Formula(graph, node)
+    x, wanted = node.input[0], graph.get_dtype(node.output[0])
+    part = COMPLEX_PARTS.get(wanted)
+    if _is_pair(f, x, node.output[0]):
+        f.finish([f.cast(x, part) if part else f.Cast(_part(f, x, 0), to=wanted)])
+    elif part:
+        real = f.cast(x, part)
+        f.finish([_pair(f, real, f.Expand(np.zeros((), part), f.Shape(x)))])
+
+
+def _is_pair(f: Formula, x: str, result: str) -> bool:
+    """A result that is still to be made has TensorFlow's shape, without the axis of pairs."""
+    given, known = (f.graph.get_shape(name) for name in (x, result))
+    return bool(given and known is not None and len(given) == len(known) + 1 and given[-1] == 2)
+
+
+HANDLERS["Cast"] = (_cast, [])
+
+
+@converts("FFT", "FFT2D", "FFT3D", "IFFT", "IFFT2D", "IFFT3D")
 def _fft(f: Formula, x: str) -> Any:
-    transform = np.fft.fft if f.node.type == "FFT" else np.fft.ifft
-    (length,) = f.extents(x, -2)
-    return _pair(f, *_applied(f, _parts(f, x), _complex_map(transform, length)))
+    """Along known axes by matrices; along free ones by ONNX's operator."""
+    inverse = f.node.type.startswith("I")
+    transform = np.fft.ifft if inverse else np.fft.fft
+    count = {"2D": 2, "3D": 3}.get(f.node.type[-2:], 1)
+    shape = f.shape(x)[:-1]
+    axes = range(len(shape) - count, len(shape))
+    free = [axis for axis in axes if shape[axis] < 0]
+    if len(free) < count:
+        parts = _parts(f, x)
+        for axis in reversed(axes):
+            if axis not in free:
+                parts = _along(f, parts, axis, _complex_map(transform, shape[axis]))
+        x = _pair(f, *parts)
+    return _by_operator(f, x, free, inverse=int(inverse)) if free else x
 
 
-@converts("FFT2D", "IFFT2D")
-def _fft_2d(f: Formula, x: str) -> Any:
-    transform = np.fft.fft if f.node.type == "FFT2D" else np.fft.ifft
-    rows, columns = f.extents(x, -3, -2)
-    rank = len(f.shape(x)) - 1
-    swapped = [*range(rank - 2), rank - 1, rank - 2]
-    parts = _applied(f, _parts(f, x), _complex_map(transform, columns))
-    parts = [f.Transpose(part, perm=swapped) for part in parts]
-    parts = _applied(f, parts, _complex_map(transform, rows))
-    return _pair(f, *(f.Transpose(part, perm=swapped) for part in parts))
+def _by_operator(f: Formula, x: str, axes: list[int], length: str = "", **attributes: int) -> str:
+    """In float64; onnxruntime's float32 has errors of 1e-4 where the extent is no power of 2."""
+    if f.graph.opset < DFT_SINCE:
+        raise ValueError(
+            f"{f.node.type} needs fixed extents before opset {DFT_SINCE}. "
+            f"Received: shape {f.shape(x)}"
+        )
+    dtype = f.dtype_of(x)
+    x = f.cast(x, np.float64)
+    for axis in axes:
+        x = f.DFT(x, *([length] if length else []), axis=axis, **attributes)
+    return f.cast(x, dtype)
 
 
 @converts("RFFT")
 def _rfft(f: Formula, x: str, length: str) -> Any:
-    size = int(f.value(length)[0])
+    shape = f.shape(x)
+    size = _constant(f, length)
+    if size is None or shape[-1] < 0:
+        scalar = f.Reshape(f.cast(length, np.int64), np.zeros(0, np.int64))
+        x = f.unsqueeze(x, -1)
+        return _by_operator(f, x, [len(shape) - 1], scalar, onesided=1)
+    return _pair(f, *_real_spectrum(f, x, int(size[0])))
+
+
+def _real_spectrum(f: Formula, x: str, size: int) -> list[str]:
     (given,) = f.extents(x, -1)
     used = min(size, given)
     if used < given:
         x = f.slice(x, 0, used, -1)
     spectrum = np.fft.rfft(np.eye(used), size)
-    return _pair(f, *_applied(f, [x], np.concatenate([spectrum.real, spectrum.imag], 1)))
+    return _applied(f, [x], np.concatenate([spectrum.real, spectrum.imag], 1))
+
+
+@converts("RFFT2D")
+def _rfft_2d(f: Formula, x: str, lengths: str) -> Any:
+    rows, columns = (int(size) for size in f.value(lengths))
+    axis = len(f.shape(x)) - 2
+    (given,) = f.extents(x, axis)
+    if rows < given:
+        x = f.slice(x, 0, rows, axis)
+    parts = _real_spectrum(f, x, columns)
+    return _pair(f, *_along(f, parts, axis, _complex_map(np.fft.fft, min(rows, given), rows)))
 
 
 @converts("IRFFT")
 def _irfft(f: Formula, x: str, length: str) -> Any:
-    size = int(f.value(length)[0])
     (given,) = f.extents(x, -2)
-    used = min(size // 2 + 1, given)
+    return _from_spectrum(f, _parts(f, x), given, int(f.value(length)[0]))
+
+
+@converts("IRFFT2D")
+def _irfft_2d(f: Formula, x: str, lengths: str) -> Any:
+    rows, columns = (int(size) for size in f.value(lengths))
+    axis = len(f.shape(x)) - 3
+    height, width = f.extents(x, axis, axis + 1)
     parts = _parts(f, x)
+    if rows < height:
+        parts = [f.slice(part, 0, rows, axis) for part in parts]
+    matrix = _complex_map(np.fft.ifft, min(rows, height), rows)
+    return _from_spectrum(f, _along(f, parts, axis, matrix), width, columns)
+
+
+def _from_spectrum(f: Formula, parts: list[str], given: int, size: int) -> str:
+    used = min(size // 2 + 1, given)
     if used < given:
         parts = [f.slice(part, 0, used, -1) for part in parts]
     identity = np.eye(used)
     matrix = np.concatenate([np.fft.irfft(unit * identity, size) for unit in (1, 1j)])
-    return f.MatMul(f.Concat(*parts, axis=-1), matrix.astype(f.dtype))
+    return str(f.MatMul(f.Concat(*parts, axis=-1), matrix.astype(f.dtype)))
+
+
+def _constant(f: Formula, name: str) -> np.ndarray | None:
+    try:
+        return f.value(name)
+    except ValueError:
+        return None
 
 
 def _pair(f: Formula, real: str, imaginary: str) -> str:
@@ -89,10 +184,20 @@ def _part(f: Formula, x: str, index: int) -> str:
     return str(f.Gather(x, np.int64(index), axis=-1))
 
 
-def _complex_map(transform: Handler, length: int) -> np.ndarray:
+def _complex_map(transform: Handler, length: int, size: int | None = None) -> np.ndarray:
     """What a linear map of complex numbers does to real parts followed by imaginary parts."""
-    image = transform(np.eye(length))
+    image = transform(np.eye(length), size)
     return np.block([[image.real, image.imag], [-image.imag, image.real]])
+
+
+def _along(f: Formula, parts: list[str], axis: int, matrix: np.ndarray) -> list[str]:
+    """Real and imaginary parts of a map of an axis."""
+    last = len(f.shape(parts[0])) - 1
+    if axis == last:
+        return _applied(f, parts, matrix)
+    swapped = [*range(axis), last, *range(axis + 1, last), axis]
+    parts = _applied(f, [f.Transpose(part, perm=swapped) for part in parts], matrix)
+    return [f.Transpose(part, perm=swapped) for part in parts]
 
 
 def _applied(f: Formula, parts: list[str], matrix: np.ndarray) -> list[str]:

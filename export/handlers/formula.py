@@ -112,7 +112,7 @@ class Formula:
         if shape.type != "Shape":
             raise ValueError(f"{self.node.type} needs constants, `{shape.name}` is none")
         starts, ends = (self.value(name) for name in source.input[1:3])
-        axes = range(int(starts[0]), int(ends[0]))
+        axes = range(len(self.shape(shape.input[0])))[int(starts[0]) : int(ends[0])]
         return np.asarray(self.extents(shape.input[0], *axes))
 
     def shape(self, name: str) -> list[int]:

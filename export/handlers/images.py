@@ -12,7 +12,7 @@ from .formula import Formula, Number, converts
 
 @converts("ResizeArea", "ResizeBicubic", "ResizeBilinear")
 def _resize(f: Formula, images: str, size: str) -> Any:
-    if f.node.type == "ResizeBilinear" and min(f.shape(images)[1:3]) < 0:
+    if f.node.type == "ResizeBilinear" and not _known(f, images, size):
         return _bilinear(f, images, size)
     target = [int(extent) for extent in f.value(size)]
     flags = {
@@ -21,6 +21,15 @@ def _resize(f: Formula, images: str, size: str) -> Any:
         if f.attribute(name) is not None
     }
     return _resampled(f, images, lambda axis: {"size": [target[axis - 1], 1], **flags})
+
+
+def _known(f: Formula, images: str, size: str) -> bool:
+    """Whether it is from known extents to known ones."""
+    try:
+        f.value(size)
+    except ValueError:
+        return False
+    return min(f.shape(images)[1:3]) >= 0
 
 
 def _bilinear(f: Formula, images: str, size: str) -> Any:
@@ -40,7 +49,9 @@ def _bilinear(f: Formula, images: str, size: str) -> Any:
         read = f.Min(f.Max(read, 0.0), last)
         pixels = f.cast(f.Range(np.int64(0), old, one), np.float32)
         gap = f.Abs(f.Sub(f.unsqueeze(read, 1), pixels))
-        return str(f.Relu(f.Sub(1.0, gap)))
+        # One matrix per image: onnxruntime does not multiply one by no images.
+        each = f.Concat(f.slice(given, 0, 1, 0), [1] * (axis + 1), axis=0)
+        return str(f.Expand(f.Relu(f.Sub(1.0, gap)), each))
 
     if f.dtype_of(images) != np.float32:
         images = f.cast(images, np.float32)

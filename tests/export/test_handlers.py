@@ -334,6 +334,28 @@ def test_bilinear_resizing_of_free_extents(shape, rng):
     check(result, np.asarray(call(x)), 1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("method", ["bilinear", "nearest"])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("opset", [13, 18])
+def test_resizing_to_the_extents_of_others(method, known, opset, tmp_path, rng):
+    from kerasdl import export
+
+    large = keras.Input((None, None, 2))
+    small = keras.Input((4, 5, 2) if known else (None, None, 2))
+    call = lambda xy: xy[0] + tf.image.resize(xy[1], tf.shape(xy[0])[1:3], method)  # noqa: E731
+    y = keras.layers.Lambda(call, output_shape=(None, None, 2))([large, small])
+    model = keras.Model([large, small], y)
+    assert export.to_onnx(model, tmp_path / "model.onnx", opset=opset).passed
+    session = open_session((tmp_path / "model.onnx").read_bytes(), True)
+    names = [end.name for end in session.get_inputs()]
+    for batch, extents in ((1, (4, 5)), (3, (9, 11)), (2, (1, 3)), (0, (8, 2))):
+        given = [
+            rng.normal(size=(batch, *shape, 2)).astype("float32") for shape in (extents, (4, 5))
+        ]
+        (found,) = session.run(None, dict(zip(names, given, strict=True)))
+        check(found, call([tf.constant(x) for x in given]), 1e-5, atol=2e-6)
+
+
 @pytest.mark.parametrize("fill_mode", ["constant", "nearest"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
 def test_projective_maps(fill_mode, interpolation, rng):
