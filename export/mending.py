@@ -85,7 +85,11 @@ def _keeps(source: np.dtype[Any], target: np.dtype[Any]) -> bool:
 
 @contextmanager
 def messages_of_tf2onnx() -> Iterator[list[Message]]:
-    """Collect the errors that tf2onnx logs, and keep its log off the user's terminal."""
+    """Collect the errors that tf2onnx logs, and keep its log off the user's terminal.
+
+    They are all that it says of what it cannot do, so they are heard even where the user has
+    switched logging off.
+    """
     messages: list[Message] = []
 
     class Collector(logging.Handler):
@@ -95,11 +99,22 @@ def messages_of_tf2onnx() -> Iterator[list[Message]]:
             messages.append(Message(record.getMessage(), why))
 
     logger = logging.getLogger("tf2onnx")
-    handler, propagate = Collector(logging.ERROR), logger.propagate
-    before = logger.handlers[:]
-    logger.handlers = [handler]
-    logger.propagate = False
+    everything = {
+        one: (one.disabled, one.level, one.propagate, one.handlers)
+        for name, one in list(logging.root.manager.loggerDict.items())
+        if isinstance(one, logging.Logger) and f"{name}.".startswith("tf2onnx.")
+    }
+    disabled = logging.root.manager.disable
     try:
+        for one in everything:
+            one.disabled, one.propagate, one.handlers = False, True, []
+            one.setLevel(logging.NOTSET)
+        logger.setLevel(logging.ERROR)
+        logger.propagate, logger.handlers = False, [Collector(logging.ERROR)]
+        logging.disable(min(disabled, logging.WARNING))
         yield messages
     finally:
-        logger.handlers, logger.propagate = before, propagate
+        logging.disable(disabled)
+        for one, (off, level, propagate, handlers) in everything.items():
+            one.disabled, one.propagate, one.handlers = off, propagate, handlers
+            one.setLevel(level)

@@ -257,7 +257,7 @@ def equations(draw):
     return one, other, result, extents
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(drawn=equations(), free=st.booleans())
 def test_random_einsums(drawn, free, tmp_path_factory):
     one, other, result, extents = drawn

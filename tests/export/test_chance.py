@@ -46,7 +46,7 @@ def model_of(draw):
     return keras.Model(inputs, layers.Dense(3)(Drawing(draw)(layers.Dense(6)(inputs))))
 
 
-@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("opset", [pytest.param(13, marks=pytest.mark.slow), 18])
 @pytest.mark.parametrize("kind", DRAWING)
 def test_drawing(kind, opset, tmp_path):
     with pytest.raises(export.ConversionError, match=REASON) as raised:

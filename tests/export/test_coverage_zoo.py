@@ -76,7 +76,6 @@ QUICK = [
     "ops.floor_divide integers",
     "ops.image.perspective_transform",
     "ops.in_top_k",
-    "ops.istft",
     "ops.logaddexp",
     "ops.psnr",
     "ops.segment_max",

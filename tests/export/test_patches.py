@@ -39,7 +39,7 @@ def numbered(*shape, dtype="float32"):
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
 @pytest.mark.parametrize("windows", WINDOWS)
-@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("opset", [pytest.param(13, marks=pytest.mark.slow), 18])
 def test_windows(windows, padding, opset):
     for shape in ((2, 8, 10, 3), (1, 9, 11, 1), (0, 9, 7, 2)):
         for free in (False, True):

@@ -1,6 +1,8 @@
 """The whole line, from a model to a verified file, and what keeps a file from being written."""
 
 import json
+import logging
+import logging.config
 
 import keras
 import numpy as np
@@ -8,6 +10,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+import tensorflow as tf
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from keras import layers
 
@@ -403,3 +406,33 @@ def test_names_of_layers_may_hold_anything(name, tmp_path):
     assert export.to_onnx(model, tmp_path / "model.onnx").passed
     model.layers[0].bias.assign([0.5, 0.0])
     assert export.verify(model, tmp_path / "model.onnx").layer == name
+
+
+@pytest.mark.parametrize("how", ["disabled", "configured", "silent"])
+def test_errors_of_tf2onnx_are_heard_where_logging_is_off(how, tmp_path):
+    """They are all that it says of what it cannot convert."""
+    import tf2onnx.tfonnx
+
+    inner = logging.getLogger(tf2onnx.tfonnx.__name__)
+    loggers = [each for each in logging.root.manager.loggerDict.values() if hasattr(each, "level")]
+    before = [(each, each.disabled, each.level, each.propagate) for each in loggers]
+    x = keras.Input((6,))
+    draw = layers.Lambda(lambda x: x + tf.random.normal((6,)), name="draw", output_shape=(6,))
+    try:
+        if how == "disabled":
+            logging.disable(logging.CRITICAL)
+        elif how == "configured":
+            logging.config.dictConfig({"version": 1})
+        else:
+            inner.setLevel(logging.CRITICAL)
+            inner.propagate = False
+        state = [(logging.root.manager.disable, each.disabled, each.level) for each in loggers]
+        with pytest.raises(export.ConversionError, match=r"`draw` .*\(it draws random numbers"):
+            export.to_onnx(keras.Model(x, draw(x)), tmp_path / "model.onnx")
+        after = [(logging.root.manager.disable, each.disabled, each.level) for each in loggers]
+        assert after == state
+    finally:
+        logging.disable(logging.NOTSET)
+        for each, disabled, level, propagate in before:
+            each.disabled, each.propagate = disabled, propagate
+            each.setLevel(level)

@@ -22,7 +22,7 @@ def check(call, x, rtol=1e-6, **options):
 @pytest.mark.parametrize("axis", [-3, -1, 0, 1, 2])
 @pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("opset", [pytest.param(13, marks=pytest.mark.slow), 18])
 def test_axes_and_directions(axis, exclusive, reverse, opset, rng):
     for shape in ((3, 5, 2), (1, 1, 7), (2, 1, 1)):
         x = rng.normal(size=shape).astype("float32")

@@ -565,7 +565,8 @@ def test_a_full_disk_behind_the_help(words, folder):
     assert (code, complaint) == (UNUSABLE, b"Error: No space left on device.\n")
 
 
-@pytest.mark.parametrize("as_json", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.slow
 def test_an_encoding_without_some_characters(as_json, folder):
     wrong = Check("y", "random", 1, True, 0.5, 0.5, 0.1, 0.0, 1.0)
     report = Report("model", "\U0001f600.onnx", "m", [], [], checks=[wrong])

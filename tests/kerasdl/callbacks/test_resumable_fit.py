@@ -241,6 +241,7 @@ def test_arguments_of_callbacks_are_not_overwritten_unless_they_changed(tmp_path
     assert callback.seen == list(range(11))
 
 
+@slow
 def test_metrics_inside_callbacks(tmp_path):
     class WithMetric(keras.callbacks.Callback):
         def __init__(self):
@@ -467,7 +468,12 @@ def test_a_damaged_checkpoint_is_left_out(how, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "where", ["zipfile.ZipFile.writestr", "os.replace", pytest.param("os.fsync", marks=slow)]
+    "where",
+    [
+        pytest.param("zipfile.ZipFile.writestr", marks=slow),
+        "os.replace",
+        pytest.param("os.fsync", marks=slow),
+    ],
 )
 def test_stopped_while_writing(where, tmp_path, monkeypatch):
     whole = train(tmp_path / "whole", epochs=2)
