@@ -108,7 +108,8 @@ def messages_of_tf2onnx() -> Iterator[list[Message]]:
     try:
         for one in everything:
             one.disabled, one.propagate, one.handlers = False, True, []
-            one.setLevel(logging.NOTSET)
+            if one.level != logging.NOTSET:  # setting it takes a while
+                one.setLevel(logging.NOTSET)
         logger.setLevel(logging.ERROR)
         logger.propagate, logger.handlers = False, [Collector(logging.ERROR)]
         logging.disable(min(disabled, logging.WARNING))
@@ -117,4 +118,5 @@ def messages_of_tf2onnx() -> Iterator[list[Message]]:
         logging.disable(disabled)
         for one, (off, level, propagate, handlers) in everything.items():
             one.disabled, one.propagate, one.handlers = off, propagate, handlers
-            one.setLevel(level)
+            if one.level != level:
+                one.setLevel(level)

@@ -91,7 +91,7 @@ def test_right(name):
     assert verdict.verdict == "right", verdict.detail
 
 
-@pytest.mark.parametrize("name", ["ops.eig", "ops.pinv"])
+@pytest.mark.parametrize("name", ["ops.eig", pytest.param("ops.pinv", marks=pytest.mark.slow)])
 def test_refused_by_name(name):
     verdict = zoo.judge(name, "kerasdl")
     assert (verdict.verdict, verdict.named) == ("refused", True), verdict.detail

@@ -387,7 +387,7 @@ def _settings(examples):
     )
 
 
-@_settings(20)
+@_settings(12)
 @given(recipe=recipes())
 def test_random_networks(recipe, tmp_path_factory):
     _export_random(recipe, tmp_path_factory.mktemp("random"))

@@ -338,6 +338,7 @@ def test_epochs_that_are_no_passes(steps_per_epoch, tmp_path):
     assert_exact(tmp_path, (5, 6), steps_per_epoch=steps_per_epoch, epochs=3)
 
 
+@slow
 def test_several_inputs_and_weights(tmp_path):
     def model():
         a, b = keras.Input((2,), name="a"), keras.Input((3,), name="b")
