@@ -8,6 +8,7 @@ The line runs source → inference form → fold → convert → tidy → verify
 per step; `pipeline.py` is the line itself.
 """
 
+from .checks import Check
 from .errors import (
     ConversionError,
     ExportError,
@@ -19,7 +20,6 @@ from .errors import (
 from .folded import fold
 from .folding import Fold
 from .inspection import Inspection, inspect
-from .parity import Check
 from .pipeline import to_onnx, verify
 from .ports import Port
 from .report import Report

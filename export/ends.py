@@ -116,12 +116,26 @@ class Ends:
         return {METADATA: json.dumps(changed, sort_keys=True)} if any(changed.values()) else {}
 
     @classmethod
-    def of(cls, metadata: Mapping[str, str]) -> Ends:
+    def of(
+        cls,
+        metadata: Mapping[str, str],
+        inputs: Sequence[Port] = (),
+        present: Sequence[str] = (),
+    ) -> Ends:
         """What a file says of its ends.
+
+        Args:
+            metadata: Of the file.
+            inputs: Those of the model.
+            present: The names of the file's inputs.
 
         Raises:
             OptionError: What it says is damaged.
         """
+        return cls._read(metadata)._for_inputs(inputs, present)
+
+    @classmethod
+    def _read(cls, metadata: Mapping[str, str]) -> Ends:
         if METADATA not in metadata:
             return cls()
         try:
@@ -134,9 +148,9 @@ class Ends:
                     return cls(names, tuple(turned))
         raise _damaged(metadata)
 
-    def for_inputs(self, inputs: Sequence[Port], present: Sequence[str]) -> Ends:
-        """The same for a model whose inputs nobody has named, given the names that a file of ours
-        has: Keras calls an input by its tensor in memory, and by its layer once it is loaded."""
+    def _for_inputs(self, inputs: Sequence[Port], present: Sequence[str]) -> Ends:
+        """For inputs that nobody named: Keras calls one by its tensor in memory, and by its layer
+        once it is loaded. Such inputs stand in the same order."""
         if len(inputs) != len(present):
             return self
         before = {new: old for old, new in self.rename.items()}

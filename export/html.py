@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from . import samples
+from .checks import Check
 from .histogram import EDGES, WITHIN
-from .parity import Check
 from .report import EDGES_ARE, INCONCLUSIVE, LAYERS_AS_DERIVED, Report, strain_of
 
 BINS = len(EDGES) + 1
@@ -103,7 +102,6 @@ def to_html(report: Report) -> str:
         report=report,
         verdict=verdict(report),
         inconclusive=INCONCLUSIVE,
-        has_edges=any(check.data == samples.EDGES for check in report.checks),
         edges_are=EDGES_ARE,
         layers_as_derived=LAYERS_AS_DERIVED,
         outputs=list(outputs(report.checks)),

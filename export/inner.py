@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .ends import Ends
+from .onnx_file import names_of_ends
 from .program import Arrays, Program
 from .runtime import open_session
 
@@ -57,10 +58,8 @@ class InnerValues:
             if len(tensor.raw_data) >= LARGE and tensor.data_type != onnx.TensorProto.BFLOAT16
         }
         graph, noted = self._proto.graph, self._proto.metadata_props
-        inputs = [end.name for end in graph.input if end.name not in self._constants]
-        ends = Ends.of({entry.key: entry.value for entry in noted})
-        ends = ends.for_inputs(program.inputs, inputs)
-        outputs = [end.name for end in graph.output]
+        inputs, outputs = names_of_ends(graph)
+        ends = Ends.of({entry.key: entry.value for entry in noted}, program.inputs, inputs)
         names, self.outputs = ends.names(program.inputs, program.outputs, inputs, outputs)
         given = ends.arrays(program.inputs, arrays)
         self.values: dict[str, np.ndarray] = dict(zip(names, given, strict=True))

@@ -80,6 +80,13 @@ def is_onnx(file: Path) -> bool:
     return proto.ir_version > 0 and proto.HasField("graph")
 
 
+def names_of_ends(graph: onnx.GraphProto) -> tuple[list[str], list[str]]:
+    """Names of inputs and outputs; old files list their constants among the inputs."""
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [end.name for end in graph.input if end.name not in constants]
+    return inputs, [end.name for end in graph.output]
+
+
 def size_of(path: Path, proto: onnx.ModelProto) -> int:
     """Bytes of a file and of the other files it reads."""
     places = {path.parent / place for place in _places(proto)}

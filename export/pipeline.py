@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .alone import alone
+from .checks import Tolerance
 from .clock import Clock
 from .constants import check_constants, is_ours, other_version
 from .conversion import convert_program
@@ -31,11 +32,11 @@ from .judging import (
 )
 from .metadata import is_careful, metadata, parity_entry
 from .opset import DEFAULT_OPSET, check_opset
-from .parity import Judge, Tolerance
+from .parity import Judge
 from .ports import Port, agreed
 from .program import KerasProgram, Program
-from .quantize import format_in, has_fixed_ranges
-from .report import INCONCLUSIVE, Report
+from .quantize import format_in, has_fixed_ranges, holds_bfloat16
+from .report import INCONCLUSIVE, NOT_WRITTEN, Report
 from .serialize import external_data as data_of
 from .serialize import needs_external_data, serialize
 from .source import open_source
@@ -157,7 +158,7 @@ def to_onnx(
         tidy(made.model, program.name, report.inputs, report.outputs, noted)
         report.opset = made.model.opset_imports[""]
         report.nodes = Counter(node.op_type for node in made.model.graph)
-        if stored.name == "bfloat16" and not _holds_bfloat16(made.model):
+        if stored.name == "bfloat16" and not holds_bfloat16(made.model):
             report.notes.append("no matrix is large enough to be stored in bfloat16")
         external = external_data or needs_external_data(made.model)
         with pending(target, external=external) as file:
@@ -196,7 +197,7 @@ def _proved(attempt: Callable[[bool], Report], path: Any) -> Report:
     if not report.passed and _is_wrong(report):
         report = attempt(True)
     if not report.passed:
-        report.notes.append("the file was not written")
+        report.notes.append(NOT_WRITTEN)
         raise ParityError(f"{_verdict(report)} {path} was not written.", report, report.layer)
     return report
 
@@ -261,7 +262,7 @@ def verify(
 
     References: N4 (ONNX conversion).
     """
-    from .onnx_file import read, size_of
+    from .onnx_file import names_of_ends, read, size_of
 
     clock = Clock(progress) if progress else Clock()
     tolerance = Tolerance.given(rtol, atol)
@@ -269,13 +270,8 @@ def verify(
         proto = read(onnx_path)
         program = open_source(model, unsafe=unsafe, imports=imports)
     noted = {entry.key: entry.value for entry in proto.metadata_props}
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    present = [
-        [end.name for end in proto.graph.input if end.name not in constants],
-        [end.name for end in proto.graph.output],
-    ]
-    ends = Ends.of(noted).for_inputs(program.inputs, present[0])
-    ends = ends.with_extents(program.inputs, proto.graph.input)
+    inputs, outputs = names_of_ends(proto.graph)
+    ends = Ends.of(noted, program.inputs, inputs).with_extents(program.inputs, proto.graph.input)
     _fix_extents(program, ends)
     own = own_rows(program, data)
     stored = format_in(proto)
@@ -297,7 +293,7 @@ def verify(
     except ConversionError as error:
         cause = error.__cause__ or error
         raise SourceError(f"{onnx_path} does not run on the model's inputs: {cause}") from error
-    note_names(report, ends.names(program.inputs, program.outputs, *present)[1])
+    note_names(report, ends.names(program.inputs, program.outputs, inputs, outputs)[1])
     look_at_layers(report, judge, Path(onnx_path), clock, complete=layers)
     why = other_version(noted) if random else "their ranges were measured on data"
     if is_ours(noted) and why is not None:
@@ -328,10 +324,6 @@ def _agreed(outputs: Sequence[Port], model: ir.Model) -> list[Port]:
         sizes = None if shape is None else [s if isinstance(s, int) else None for s in shape]
         found.append(port if sizes is None else agreed(port, tuple(sizes)))
     return found
-
-
-def _holds_bfloat16(model: ir.Model) -> bool:
-    return any(str(value.dtype) == "BFLOAT16" for value in model.graph.initializers.values())
 
 
 def _format(precision: str, calibration: Data | None) -> Format:

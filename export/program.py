@@ -84,15 +84,12 @@ class KerasProgram:
         given = self._packed(arrays)
         with in_float32(flatten_layers(self.model)) as scope:
             before = dict(scope.state_mapping)
-            outputs = self._flat(self.model(given, training=False))
+            outputs = _flat(self.model(given, training=False))
             after = scope.state_mapping.items()
             assigned = [key for key, value in after if before.get(key) is not value]
-            if assigned and not _equal(outputs, self._flat(self.model(given, training=False))):
+            if assigned and not _equal(outputs, _flat(self.model(given, training=False))):
                 raise self._remembers(assigned)
         return outputs
-
-    def _flat(self, outputs: Any) -> Arrays:
-        return [plain(y) for y in tree.flatten(outputs)]
 
     def _remembers(self, assigned: Sequence[int]) -> ConversionError:
         """The error of a model whose outputs are others each time it is called."""
@@ -220,6 +217,10 @@ def plain(tensor: Any) -> np.ndarray:
     """The numbers of a tensor; bfloat16, which NumPy lacks, in float32."""
     array = np.asarray(keras.ops.convert_to_numpy(tensor))
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _flat(outputs: Any) -> Arrays:
+    return [plain(y) for y in tree.flatten(outputs)]
 
 
 def _equal(some: Arrays, others: Arrays) -> bool:

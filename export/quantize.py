@@ -94,6 +94,14 @@ def format_in(proto: onnx.ModelProto) -> Format:
     return FLOAT32
 
 
+def holds_bfloat16(model: ir.Model) -> bool:
+    """Whether any matrix was large enough to be stored so."""
+    import onnx_ir as ir
+
+    constants = model.graph.initializers.values()
+    return any(value.dtype == ir.DataType.BFLOAT16 for value in constants)
+
+
 def has_fixed_ranges(proto: onnx.ModelProto) -> bool:
     """Whether int8 ranges were measured beforehand, so that only data like that fits."""
     return any(node.op_type == "QuantizeLinear" for node in proto.graph.node)

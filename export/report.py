@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from . import samples
+from .checks import Check, Tolerance
 from .constants import Constants, WrongConstant
 from .errors import OptionError, SourceError, reason, shown
 from .folding import Fold
 from .histogram import EDGES
 from .latency import Latency
 from .layers import LayerCheck
-from .parity import Check, Tolerance
 from .plain import from_plain, to_plain
 from .ports import Port
 from .write import check_target, write
@@ -38,6 +38,8 @@ INCONCLUSIVE = (
     "of it is finite, so that a wrong file would not be noticed; give data of your own with "
     "`--data`, or a bound with `--rtol` and `--atol`"
 )
+NOT_WRITTEN = "the file was not written"
+"""The note of an export that failed."""
 EDGES_ARE = "zeros, empty and odd strings, large numbers, last indices, ties"
 LAYERS_AS_DERIVED = (
     "layers are judged by what is derived; the tolerance that was given is about the outputs"
@@ -116,6 +118,11 @@ class Report:
         silent = {check.output for check in own if not check.conclusive}
         told = {check.output for check in own} - silent
         return [check for check in self.checks if check.conclusive or check.output not in told]
+
+    @property
+    def has_edges(self) -> bool:
+        """Whether edges were compared, which random data leaves out."""
+        return any(check.data == samples.EDGES for check in self.checks)
 
     @property
     def failure(self) -> str:

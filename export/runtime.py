@@ -41,7 +41,7 @@ class LoadedFile:
                 for end in (*self._session.get_inputs(), *self._session.get_outputs())
             }
         self._program = program
-        self._ends = Ends.of(noted).for_inputs(program.inputs, inputs)
+        self._ends = Ends.of(noted, program.inputs, inputs)
         self._inputs, self._outputs = self._ends.names(
             program.inputs, program.outputs, inputs, outputs
         )

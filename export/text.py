@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from .checks import Check
 from .layers import table
-from .parity import Check
 from .report import EDGES_ARE, INCONCLUSIVE, LAYERS_AS_DERIVED, Report, strain_of
-from .samples import EDGES
 
 
 def to_text(report: Report) -> str:
@@ -86,11 +85,10 @@ def _parity(report: Report) -> list[str]:
     if report.float64_failure is not None:
         truth = f"Keras' float32 run (no float64 run: {report.float64_failure})"
     lines.append(f"  compared with: {truth}")
-    edges = any(check.data == EDGES for check in report.checks)
     if report.tolerance is not None:
-        more = "; of edges in proportion, at least as derived" if edges else ""
+        more = "; of edges in proportion, at least as derived" if report.has_edges else ""
         lines.append(f"  allowed, as given: {report.tolerance}{more}")
-    if edges:
+    if report.has_edges:
         lines.append(f"  edges: {EDGES_ARE}")
     if not report.conclusive:
         lines.append(f"  ?: {INCONCLUSIVE}")

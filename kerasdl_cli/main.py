@@ -47,8 +47,6 @@ CODES_OF_JUDGE = "Exit codes: 0 verified, 2 usage or unreadable input, 4 parity 
 CODES_OF_INSPECT = "Exit codes: 0 done, 2 usage or unreadable input, 3 not convertible."
 UNUSABLE, PARITY_FAILED = 2, 4
 WANTED = "Give a .json file that `--report` or `--json` wrote."
-NOT_WRITTEN = "the file was not written"
-"""How the note begins that the report of a failed export has."""
 
 app = typer.Typer(
     name="kerasdl",
@@ -261,6 +259,8 @@ def _is_no_json(error: BaseException | None) -> bool:
 
 def _tell_what_was_written(report: Any) -> None:
     """What a failed export did not write is not there, whatever the numbers say now."""
+    from kerasdl.export.report import NOT_WRITTEN
+
     told = f"{NOT_WRITTEN} by that export"
     if report.passed:
         told += f"; to have it, export it again {_bounds(report.tolerance)}"

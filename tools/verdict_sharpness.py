@@ -38,12 +38,13 @@ from rich.table import Table
 
 from kerasdl import export
 from kerasdl.export.channels import channel_means, channel_spread, is_float
+from kerasdl.export.checks import Check
 from kerasdl.export.clock import Clock
 from kerasdl.export.constants import Constants, check_constants
 from kerasdl.export.ends import Ends
 from kerasdl.export.formats import FLOAT32
 from kerasdl.export.opset import DEFAULT_OPSET
-from kerasdl.export.parity import Check, Judge
+from kerasdl.export.parity import Judge
 from kerasdl.export.program import KerasProgram
 from kerasdl.export.samples import random_rows
 from kerasdl.export.truth import Truth

@@ -103,7 +103,7 @@ def _by_operator(f: Formula, x: str, axes: list[int], length: str = "", **attrib
 @converts("RFFT")
 def _rfft(f: Formula, x: str, length: str) -> Any:
     shape = f.shape(x)
-    size = _constant(f, length)
+    size = f.known(length)
     if size is None or shape[-1] < 0:
         scalar = f.Reshape(f.cast(length, np.int64), np.zeros(0, np.int64))
         x = f.unsqueeze(x, -1)
@@ -156,13 +156,6 @@ def _from_spectrum(f: Formula, parts: list[str], given: int, size: int) -> str:
     identity = np.eye(used)
     matrix = np.concatenate([np.fft.irfft(unit * identity, size) for unit in (1, 1j)])
     return str(f.MatMul(f.Concat(*parts, axis=-1), matrix.astype(f.dtype)))
-
-
-def _constant(f: Formula, name: str) -> np.ndarray | None:
-    try:
-        return f.value(name)
-    except ValueError:
-        return None
 
 
 def _pair(f: Formula, real: str, imaginary: str) -> str:

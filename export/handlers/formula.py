@@ -104,6 +104,19 @@ class Formula:
         result = COMPUTED[source.type](*(self.value(entry) for entry in source.input))
         return np.asarray(result, self.dtype_of(name))
 
+    def known(self, name: str) -> np.ndarray | None:
+        """The same, or None of another input."""
+        try:
+            return self.value(name)
+        except ValueError:
+            return None
+
+    def within(self) -> Formula:
+        """A graph inside a node."""
+        inner = Formula(self.graph.create_new_graph_with_same_config(), self.node)
+        inner.graph.parent_graph = self.graph
+        return inner
+
     def _known_extents(self, source: Any) -> np.ndarray:
         """A part of the shape of a tensor."""
         shape = source.inputs[0]

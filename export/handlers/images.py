@@ -12,7 +12,8 @@ from .formula import Formula, Number, converts
 
 @converts("ResizeArea", "ResizeBicubic", "ResizeBilinear")
 def _resize(f: Formula, images: str, size: str) -> Any:
-    if f.node.type == "ResizeBilinear" and not _known(f, images, size):
+    known = f.known(size) is not None and min(f.shape(images)[1:3]) >= 0
+    if f.node.type == "ResizeBilinear" and not known:
         return _bilinear(f, images, size)
     target = [int(extent) for extent in f.value(size)]
     flags = {
@@ -21,15 +22,6 @@ def _resize(f: Formula, images: str, size: str) -> Any:
         if f.attribute(name) is not None
     }
     return _resampled(f, images, lambda axis: {"size": [target[axis - 1], 1], **flags})
-
-
-def _known(f: Formula, images: str, size: str) -> bool:
-    """Whether it is from known extents to known ones."""
-    try:
-        f.value(size)
-    except ValueError:
-        return False
-    return min(f.shape(images)[1:3]) >= 0
 
 
 def _bilinear(f: Formula, images: str, size: str) -> Any:

@@ -50,8 +50,7 @@ def _scan(f: Formula, start: str, x: str, backwards: bool) -> str:
     from tf2onnx import utils
 
     kind, shape = f.graph.get_dtype(x), f.shape(x)
-    step = f.graph.create_new_graph_with_same_config()
-    step.parent_graph = f.graph
+    step = f.within().graph
     before, number = (utils.make_name(name) for name in ("before", "number"))
     for name in (before, number):
         step.add_graph_input(name, kind, shape[1:])

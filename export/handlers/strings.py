@@ -80,13 +80,6 @@ def picked(f: Formula, x: str, condition: str, shape: Sequence[int] = (-1,)) -> 
     return str(made(f, "Compress", [x, condition], [STRING], [list(shape)]))
 
 
-def within(f: Formula) -> Formula:
-    """A graph inside a node."""
-    inner = Formula(f.graph.create_new_graph_with_same_config(), f.node)
-    inner.graph.parent_graph = f.graph
-    return inner
-
-
 def if_any(
     f: Formula,
     condition: str,
@@ -105,7 +98,7 @@ def if_any(
     """
     branches = {}
     for name, form in (("then_branch", write), ("else_branch", lambda inner: values)):
-        inner = within(f)
+        inner = f.within()
         for value, kind in zip(form(inner), kinds, strict=True):
             result = made(inner, "Identity", [value], [kind], [[-1]])
             inner.graph.add_graph_output(result, kind, [-1])
@@ -120,7 +113,7 @@ def joined(f: Formula, parts: str, nothing: str) -> str:
     """The strings of each row, one behind the other, behind an empty one per row."""
     from tf2onnx import utils
 
-    inner = within(f)
+    inner = f.within()
     place, going, before = (
         utils.make_name(f"{f.node.name}_{role}") for role in ("place", "going", "before")
     )

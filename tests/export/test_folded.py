@@ -10,6 +10,7 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from keras import layers
 from keras.src.saving import object_registration
+from own_layers import Computing
 
 import kerasdl
 from kerasdl import export
@@ -445,17 +446,6 @@ class Uncopyable(layers.Layer):
         return inputs
 
 
-class Closed(layers.Layer):
-    """Without `get_config`; Keras saves only numbers and texts by itself."""
-
-    def __init__(self, function, **keywords):
-        super().__init__(**keywords)
-        self.function = function
-
-    def call(self, inputs):
-        return self.function(inputs)
-
-
 class Forgetful(layers.Layer):
     """Its copy has lost what it computes with."""
 
@@ -490,9 +480,9 @@ def test_what_cannot_be_copied():
     ):
         export.fold(model)
     with pytest.raises(export.SourceError, match="`odd`.*Give it a `get_config`"):
-        export.fold(of_vectors(Closed(abs, name="odd")))
+        export.fold(of_vectors(Computing(abs, name="odd")))
     with pytest.raises(export.SourceError, match="`sequential.*/odd` .*Give it a `get_config`"):
-        export.fold(of_vectors(around(Closed(abs, name="odd"))))
+        export.fold(of_vectors(around(Computing(abs, name="odd"))))
     with pytest.raises(export.SourceError, match=r"`odd` \(Forgetful\) cannot be copied: .*odd"):
         export.fold(of_vectors(Forgetful(2.0, name="odd")))
     inputs = keras.Input((8,))

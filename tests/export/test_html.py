@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 import pytest
 
 from kerasdl.export import Check, Fold, Port, Report, html
+from kerasdl.export.checks import Tolerance
 from kerasdl.export.histogram import EDGES, WITHIN
 from kerasdl.export.html import bars, duration, number, prose, size, used
 from kerasdl.export.latency import Latency
 from kerasdl.export.layers import LayerCheck
-from kerasdl.export.parity import Tolerance
 
 VOID = {"meta"}
 EVIL = "<script>alert(1)</script>\"'`&<img src=x onerror=alert(2)>"

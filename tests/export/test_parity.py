@@ -12,7 +12,8 @@ from keras import layers
 from kerasdl import export
 from kerasdl.export import OptionError
 from kerasdl.export.channels import channel_errors, channel_noise, flips
-from kerasdl.export.parity import Check, Judge, Tolerance, allowed_by_mean
+from kerasdl.export.checks import Check, Tolerance
+from kerasdl.export.parity import Judge, allowed_by_mean
 from kerasdl.export.program import KerasProgram
 from kerasdl.export.rounding import unknown_reach
 from kerasdl.export.samples import random_rows

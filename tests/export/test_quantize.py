@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 from keras import layers
+from own_layers import Computing
 
 from kerasdl import export
 from kerasdl.export import quantize as quantize_module
@@ -153,17 +154,6 @@ def test_float16_that_overflows_is_refused(tmp_path):
     with pytest.raises(export.ParityError):
         export.to_onnx(model, tmp_path / "model.onnx", precision="float16")
     assert (tmp_path / "model.onnx").read_bytes() == before
-
-
-class Computing(layers.Layer):
-    """Any function of a tensor."""
-
-    def __init__(self, function, **keywords):
-        super().__init__(**keywords)
-        self.function = function
-
-    def call(self, inputs):
-        return self.function(inputs)
 
 
 def computing(function, shape=(5, 3)):

@@ -15,10 +15,10 @@ from keras import layers
 from kerasdl import export
 from kerasdl.export import Check, Fold, OptionError, Port, Report, SourceError, TargetError
 from kerasdl.export import report as module
+from kerasdl.export.checks import Derived, Tolerance
 from kerasdl.export.histogram import EDGES, WITHIN
 from kerasdl.export.latency import Latency
 from kerasdl.export.layers import LayerCheck
-from kerasdl.export.parity import Derived, Tolerance
 from kerasdl.export.plain import to_plain
 from random_networks import build, randomize, recipes
 

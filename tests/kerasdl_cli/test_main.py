@@ -16,9 +16,10 @@ from keras import layers
 from typer.testing import CliRunner
 
 from kerasdl.export import Port, Report, TargetError, report
-from kerasdl.export.parity import Check
+from kerasdl.export.checks import Check
+from kerasdl.export.report import NOT_WRITTEN
 from kerasdl_cli import helping, options
-from kerasdl_cli.main import NOT_WRITTEN, _tell_what_was_written, app
+from kerasdl_cli.main import _tell_what_was_written, app
 
 OK, UNUSABLE, NOT_CONVERTIBLE, PARITY_FAILED = 0, 2, 3, 4
 
