@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from .calls import shorter_calls
+from .control_flow import plain_control_flow
 from .errors import ConversionError, reason
 from .graph import Graph, Node, layer_of
 from .mending import Message, exact_casts, messages_of_tf2onnx, sets_in_order
@@ -43,7 +44,7 @@ def convert_graph(graph: Graph, opset: int, careful: bool = False) -> ir.Model:
         ConversionError: A layer has no ONNX form.
     """
     layers = graph.layers()
-    with in_float32(layers), shorter_calls(layers, opset):
+    with in_float32(layers), shorter_calls(layers, opset), plain_control_flow():
         return _convert_graph(graph, layers, opset, careful)
 
 

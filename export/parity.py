@@ -277,7 +277,9 @@ def allowed_by_mean(
 
 def per_row(array: np.ndarray) -> np.ndarray:
     """The rows of a batch as columns, so that each is a channel."""
-    return array.reshape(len(array), -1).T if array.ndim else array.reshape(1, 1)
+    if array.ndim == 0:
+        return array.reshape(1, 1)
+    return array.reshape(len(array), math.prod(array.shape[1:])).T
 
 
 def _could_fail(native: np.ndarray, magnitude: float, limits: np.ndarray) -> bool:

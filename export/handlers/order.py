@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,34 @@ def _invert_permutation(f: Formula, p: str) -> Any:
     places = f.Range(np.int64(0), length, np.int64(1))
     p = f.cast(p, np.int64)
     return f.cast(f.ScatterElements(p, p, places, axis=0), dtype)
+
+
+@converts("ScatterNd")
+def _scatter(f: Formula, indices: str, updates: str, shape: str) -> Any:
+    """Numbers that share a place are added."""
+    known = f.known(indices)
+    several = known is None or _repeats(known)
+    if several and f.graph.opset < 16:
+        raise ValueError("ScatterNd of indices that may be equal needs opset 16")
+    zeros = f.Expand(np.zeros((), f.dtype_of(updates)), f.cast(shape, np.int64))
+    options = {"reduction": "add"} if several else {}
+    return f.ScatterND(zeros, f.cast(indices, np.int64), updates, **options)
+
+
+def _repeats(indices: np.ndarray) -> bool:
+    rows = indices.reshape(math.prod(indices.shape[:-1]), indices.shape[-1])
+    return len(np.unique(rows, axis=0)) < len(rows)
+
+
+@converts("ReverseV2")
+def _reverse(f: Formula, x: str, axes: str) -> Any:
+    """From the last to the first; of complex numbers, the axis of pairs stays where it is."""
+    shape = f.graph.get_shape(f.node.output[0])
+    places = [axis if shape is None else axis % len(shape) for axis in f.value(axes).tolist()]
+    if not places:
+        return f.Identity(x)
+    ends = [np.iinfo(np.int64).min] * len(places)
+    return f.Slice(x, [-1] * len(places), ends, places, [-1] * len(places))
 
 
 @converts("Cross")

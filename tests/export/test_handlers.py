@@ -548,3 +548,39 @@ def test_string_lookup(mask_token, tmp_path):
 def test_handlers_are_for_operations_that_tensorflow_has():
     unknown = {name for name in HANDLERS if not hasattr(tf.raw_ops, name)}
     assert unknown == {"XlaDynamicUpdateSlice"}  # XLA's own
+
+
+@pytest.mark.parametrize("opset", [16, 18])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
+def test_numbers_scattered_to_one_place_are_added(dtype, opset, rng):
+    indices = rng.integers(0, 4, (20, 2)).astype("int32")
+    updates = (10 * rng.normal(size=(20, 3))).astype(dtype)
+    (result,) = in_onnx(lambda i, y: tf.scatter_nd(i, y, (4, 5, 3)), indices, updates, opset=opset)
+    wanted = np.zeros((4, 5, 3))
+    np.add.at(wanted, tuple(indices.T), updates)
+    check(result, wanted.astype(dtype), rtol=1e-6, atol=1e-5)
+
+
+def test_scattering_before_opset_16(rng):
+    y, places = rng.normal(size=(3, 2)).astype("float32"), np.array([[4], [0], [2]])
+    (result,) = in_onnx(lambda y: tf.scatter_nd(places, y, (5, 2)), y, opset=13)
+    check(result, tf.scatter_nd(places, y, (5, 2)), rtol=0)
+    with pytest.raises(ConversionError, match="ScatterNd"):
+        in_onnx(lambda y: tf.scatter_nd([[1], [1], [0]], y, (5, 2)), y, opset=13)
+    with pytest.raises(ConversionError, match="ScatterNd"):
+        in_onnx(lambda y, i: tf.scatter_nd(i, y, (5, 2)), y, places, opset=13)
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("axes", [[], [0], [-1], [1, 2], [-3, -1]])
+def test_reverse_is_one_slice(axes, opset, rng):
+    x = rng.normal(size=(2, 3, 8)).astype("float32")
+    (result,) = in_onnx(lambda x: tf.reverse(x, axes), x, opset=opset)
+    check(result, np.flip(x, axes), rtol=0)
+
+    def spectrum(x):
+        return tf.math.real(tf.signal.fft(tf.reverse(tf.complex(x, x), axes)))
+
+    (result,) = in_onnx(spectrum, x, opset=opset, free=False)
+    wanted = np.fft.fft(np.flip(x, axes) * (1 + 1j)).real
+    check(result, wanted.astype("float32"), rtol=1e-5, atol=1e-4)
