@@ -22,8 +22,10 @@ from .precision import float64_run, in_float32, widen
 from .program import Arrays, KerasProgram, plain
 from .rounding import distance, move_input, move_results, unknown_reach
 from .truth import LITTLE_WORK, MANY
+from .widened import Widened
 
 Shape = tuple[int | None, ...]
+Values = dict[int, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -164,18 +166,15 @@ def _expected_values(program: KerasProgram, arrays: Arrays, stored: Format) -> d
     rng = np.random.default_rng(2)
     with in_float32(graph.layers()):
         native = _values(program, arrays)
-    wide = [widen(array) for array in arrays]
-    try:
-        with float64_run(graph.layers()):
-            exact = _values(program, wide)
-        with float64_run(graph.layers(), perturb=rng, stored=stored):
-            near = [move_input(array, rng, stored) for array in wide]
-            moved = _values(program, near, lambda node, y: move_results(node, y, rng, stored))
+    exact, reach = native, {key: unknown_reach(y, stored) for key, y in native.items()}
+    for run in (_by_operations,) if program.by_operations else (_by_layers, _by_operations):
+        try:
+            exact, moved = run(program, arrays, rng, stored)
+        # A custom layer may refuse float64 in any way it likes.
+        except Exception:  # noqa: BLE001
+            continue
         reach = {key: stored.reach_factor * distance(moved[key], y) for key, y in exact.items()}
-    # A custom layer may refuse float64 in any way it likes.
-    except Exception:  # noqa: BLE001
-        exact = native
-        reach = {key: unknown_reach(y, stored) for key, y in native.items()}
+        break
     outputs = {id(value) for value in graph.outputs}
     means = (
         stored is FLOAT32 and program.work() <= LITTLE_WORK and np.shape(arrays[0])[:1] >= (MANY,)
@@ -193,16 +192,51 @@ def _expected_values(program: KerasProgram, arrays: Arrays, stored: Format) -> d
     }
 
 
-def _values(program: KerasProgram, arrays: Arrays, after: After | None = None) -> dict[int, Any]:
+def _by_layers(
+    program: KerasProgram, arrays: Arrays, rng: np.random.Generator, stored: Format
+) -> tuple[Values, Values]:
+    """Every value in float64, and moved as rounding might."""
+    wide = [widen(array) for array in arrays]
+    layers = program.graph.layers()
+    with float64_run(layers):
+        exact = _values(program, wide)
+    with float64_run(layers, perturb=rng, stored=stored):
+        near = [move_input(array, rng, stored) for array in wide]
+        moved = _values(program, near, lambda node, y: move_results(node, y, rng, stored))
+    return exact, moved
+
+
+def _by_operations(
+    program: KerasProgram, arrays: Arrays, rng: np.random.Generator, stored: Format
+) -> tuple[Values, Values]:
+    """The same where a layer knows float32 alone."""
+    keys: list[int] = []
+
+    def call(*tensors: Any) -> list[Any]:
+        with in_float32(program.graph.layers()):
+            found = _collected(program, tensors)
+        keys[:] = found
+        return list(found.values())
+
+    widened = Widened(call)
+    exact, moved = widened(arrays), widened(arrays, rng, stored)
+    return dict(zip(keys, exact, strict=True)), dict(zip(keys, moved, strict=True))
+
+
+def _values(program: KerasProgram, arrays: Arrays, after: After | None = None) -> Values:
+    return {key: plain(y) for key, y in _collected(program, arrays, after).items()}
+
+
+def _collected(
+    program: KerasProgram, tensors: Sequence[Any], after: After | None = None
+) -> dict[int, Any]:
     graph = program.graph
-    found = {
-        id(value): np.asarray(array) for value, array in zip(graph.inputs, arrays, strict=True)
-    }
+    found = {id(value): tensor for value, tensor in zip(graph.inputs, tensors, strict=True)}
 
     def collect(node: Node, results: list[Any]) -> list[Any]:
         results = results if after is None else after(node, results)
-        found.update(zip(map(id, node.outputs), map(plain, results), strict=True))
+        found.update(zip(map(id, node.outputs), results, strict=True))
         return results
 
-    graph(*arrays, after=collect)
+    graph(*tensors, after=collect)
     return found

@@ -24,6 +24,7 @@ from .precision import float64_run, in_float32, is_narrow, widen
 from .ranges import Range, range_of
 from .rounding import distance, move_input, move_results
 from .trace import closed_inputs, open_function, trace, without_bfloat16
+from .widened import Widened
 
 Arrays = list[np.ndarray]
 FREE_EXTENT = 32
@@ -76,6 +77,7 @@ class KerasProgram:
         self.inputs = self.graph.input_ports
         self.outputs = self.graph.output_ports
         self.any_batch = is_any_batch(self.inputs)
+        self._widened: Widened | None = None
         self._check_inputs()
         self._check_weights()
         self._check_states()
@@ -110,14 +112,45 @@ class KerasProgram:
         """Whether some layers compute in bfloat16, and here in float32."""
         return any(map(is_narrow, flatten_layers(self.model)))
 
+    @property
+    def by_operations(self) -> bool:
+        """Whether the layers could not run in float64, so that their operations are."""
+        return self._widened is not None
+
     def run_float64(self, arrays: Arrays) -> Arrays:
+        if self._widened is None:
+            try:
+                return self._layers_in_float64(arrays)
+            # A custom layer may refuse float64 in any way it likes.
+            except Exception:  # noqa: BLE001
+                self._widened = Widened(self._call)
+        return self._widened(arrays)
+
+    def _layers_in_float64(self, arrays: Arrays) -> Arrays:
         wide = [widen(array) for array in arrays]
         with float64_run(flatten_layers(self.model)):
+            self.graph(*self._first_row(wide), after=_refuse_float32)
             outputs = self.model(self._packed(wide), training=False)
         return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
 
+    def _first_row(self, arrays: Arrays) -> Arrays:
+        """The first row, or all where rows are not the batch's."""
+        rows = self.any_batch and all(port.shape for port in self.inputs)
+        return [array[:1] for array in arrays] if rows else arrays
+
+    def _call(self, *tensors: Any) -> list[Any]:
+        with in_float32(flatten_layers(self.model)):
+            return list(tree.flatten(self.model(self._packed(tensors), training=False)))
+
     def reaches(
         self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
+    ) -> Iterator[Arrays]:
+        if self._widened is not None:
+            return self._widened.reaches(arrays, exact, rng, stored)
+        return self._reaches(arrays, exact, rng, stored)
+
+    def _reaches(
+        self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format
     ) -> Iterator[Arrays]:
         """Of the graph against itself: where it computes something else, that is no rounding."""
 
@@ -135,9 +168,10 @@ class KerasProgram:
 
     def _still(self, arrays: Arrays, exact: Arrays) -> Arrays:
         """What the graph computes: `exact`, if that is so of the first row."""
-        if self.any_batch and all(port.shape for port in self.inputs):
-            first = [np.asarray(y) for y in self.graph(*(array[:1] for array in arrays))]
-            if all(map(_begins, exact, first)):
+        first = self._first_row(arrays)
+        if first is not arrays:
+            found = [np.asarray(y) for y in self.graph(*first)]
+            if all(map(_begins, exact, found)):
                 return exact
         return self.graph(*arrays)
 
@@ -160,7 +194,7 @@ class KerasProgram:
             for readers in [self.graph.consumers(value)]
         }
 
-    def _packed(self, arrays: Arrays) -> Any:
+    def _packed(self, arrays: Sequence[Any]) -> Any:
         tensors = [tf.convert_to_tensor(array) for array in arrays]
         function = open_function(self.model)
         structure = closed_inputs(self.model) if function is None else function._inputs_struct
@@ -226,6 +260,12 @@ def _flat(outputs: Any) -> Arrays:
 def _equal(some: Arrays, others: Arrays) -> bool:
     pairs = zip(some, others, strict=True)
     return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
+
+
+def _refuse_float32(node: Node, results: list[Any]) -> list[Any]:
+    if any(keras.backend.standardize_dtype(y.dtype) == "float32" for y in results):
+        raise TypeError(f"{node.name} gives float32")
+    return results
 
 
 def _begins(whole: np.ndarray, first: np.ndarray) -> bool:

@@ -82,15 +82,21 @@ def _is_smooth(operation: Any) -> bool:
 def _moved(tensor: Any, smooth: bool, rng: np.random.Generator, stored: Format) -> Any:
     if "float" not in keras.backend.standardize_dtype(tensor.dtype):
         return tensor
-    values = np.asarray(tensor)
-    noise = stored.results.noise(values, rng)
-    if smooth:
-        noise = noise + stored.results.unit * _tops(values) * rng.uniform(-1, 1, values.shape)
-    moved = tensor + noise
+    moved = tensor + noise_of(np.asarray(tensor), smooth, rng, stored)
     mask = getattr(tensor, "_keras_mask", None)
     if mask is not None:
         moved._keras_mask = mask  # where Keras' layers look for it
     return moved
+
+
+def noise_of(
+    values: np.ndarray, smooth: bool, rng: np.random.Generator, stored: Format
+) -> np.ndarray:
+    """What rounding may do to results; `smooth` where they are an approximation's."""
+    noise = stored.results.noise(values, rng)
+    if smooth:
+        noise = noise + stored.results.unit * _tops(values) * rng.uniform(-1, 1, values.shape)
+    return noise
 
 
 def _tops(values: np.ndarray) -> np.ndarray:

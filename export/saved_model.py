@@ -1,7 +1,7 @@
 """A TensorFlow SavedModel as a program: its serving signature, and the same in float64.
 
-A SavedModel holds no Keras layers. Its float64 run rewrites the frozen TensorFlow graph: every
-shorter float type becomes float64 and every such constant is cast.
+A SavedModel holds no Keras layers: its float64 run is one of TensorFlow's operations
+(`widened.py`).
 """
 
 from __future__ import annotations
@@ -12,20 +12,15 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import types_pb2
-from tensorflow.python.framework.convert_to_constants import (
-    convert_variables_to_constants_v2,
-)
 
 from .errors import SourceError
 from .formats import FLOAT32, Format
 from .ports import Port, is_any_batch
 from .program import Arrays
 from .ranges import Range
-from .rounding import distance, move_input
+from .widened import Widened
 
 SIGNATURE = "serving_default"
-SHORT = (types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_BFLOAT16)
 
 
 class SavedModelProgram:
@@ -48,7 +43,7 @@ class SavedModelProgram:
         self.any_batch = is_any_batch(self.inputs)
         results = self._signature.structured_outputs
         self.outputs = [_port(name, results[name]) for name in sorted(results)]
-        self._frozen = convert_variables_to_constants_v2(self._signature)
+        self._widened = Widened(self)
 
     def __call__(self, *tensors: Any) -> list[Any]:
         named = {port.name: tensor for port, tensor in zip(self.inputs, tensors, strict=True)}
@@ -59,40 +54,12 @@ class SavedModelProgram:
         return [y.numpy() for y in self(*map(tf.convert_to_tensor, arrays))]
 
     def run_float64(self, arrays: Arrays) -> Arrays:
-        return self._run_float64(arrays)
+        return self._widened(arrays)
 
     def reaches(
         self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
     ) -> Iterator[Arrays]:
-        while True:
-            if stored.results.steps:
-                yield [np.abs(y) for y in exact]  # unknown: no results of layers are seen
-            else:
-                moved = self._run_float64([move_input(x, rng, stored) for x in arrays], rng, stored)
-                yield [distance(*pair) for pair in zip(moved, exact, strict=True)]
-
-    def _run_float64(
-        self,
-        arrays: Arrays,
-        perturb: np.random.Generator | None = None,
-        stored: Format = FLOAT32,
-    ) -> Arrays:
-        names = [tensor.name for tensor in self._frozen.inputs]
-        # The frozen function keeps TensorFlow's order of keyword inputs: by name.
-        feeds = {
-            name: array.astype(np.float64) if array.dtype.kind == "f" else array
-            for name, array in zip(names, arrays, strict=True)
-        }
-        by_output = {
-            port.name: tensor.name
-            for port, tensor in zip(self.outputs, self._frozen.outputs, strict=True)
-        }
-        with tf.Graph().as_default() as graph:
-            tf.import_graph_def(
-                to_float64(self._frozen.graph.as_graph_def(), perturb, stored), name=""
-            )
-            with tf.compat.v1.Session(graph=graph) as session:
-                return list(session.run([by_output[p.name] for p in self.outputs], feeds))
+        return self._widened.reaches(arrays, exact, rng, stored)
 
     def ranges(self) -> dict[str, Range]:
         return {}
@@ -105,38 +72,6 @@ class SavedModelProgram:
 
     def work(self) -> int:
         return self.parameters()
-
-
-def to_float64(
-    graph_def: Any, perturb: np.random.Generator | None = None, stored: Format = FLOAT32
-) -> Any:
-    """A copy of a GraphDef that computes in float64 what the original does in float32."""
-    result = type(graph_def)()
-    result.CopyFrom(graph_def)
-    nodes = list(result.node)
-    for function in result.library.function:
-        nodes.extend(function.node_def)
-        for argument in (*function.signature.input_arg, *function.signature.output_arg):
-            if argument.type in SHORT:
-                argument.type = types_pb2.DT_DOUBLE
-    for node in nodes:
-        node.attr.pop("_output_shapes", None)
-        for attribute in node.attr.values():
-            _widen(attribute, perturb, stored)
-    return result
-
-
-def _widen(attribute: Any, perturb: np.random.Generator | None, stored: Format) -> None:
-    if attribute.type in SHORT:
-        attribute.type = types_pb2.DT_DOUBLE
-    for index, kind in enumerate(attribute.list.type):
-        if kind in SHORT:
-            attribute.list.type[index] = types_pb2.DT_DOUBLE
-    if attribute.tensor.dtype in SHORT:
-        value = tf.make_ndarray(attribute.tensor).astype(np.float64)
-        if perturb is not None:
-            value = stored.move_weight(value, perturb)
-        attribute.tensor.CopyFrom(tf.make_tensor_proto(value))
 
 
 def _port(name: str, spec: Any) -> Port:

@@ -13,6 +13,7 @@ from kerasdl.export.diverging import check_layers, first_wrong
 from kerasdl.export.graph import Graph
 from kerasdl.export.program import KerasProgram
 from kerasdl.export.samples import random_rows
+from kerasdl.export.widened import Widened
 from random_networks import randomize
 
 
@@ -242,12 +243,16 @@ class Stubborn(layers.Layer):
         return tf.matmul(x, tf.eye(6))
 
 
-def test_where_there_is_no_float64_run(tmp_path):
+@pytest.mark.parametrize("widened", [True, False])
+def test_where_layers_have_no_float64_run(widened, tmp_path, monkeypatch):
+    if not widened:
+        monkeypatch.setattr(Widened, "__call__", lambda *arguments: 1 / 0)
     model = of(layers.Dense(6, name="one"), Stubborn(name="two"), layers.Dense(2, name="three"))
     export.to_onnx(model, tmp_path / "model.onnx")
     model.get_layer("three").kernel.assign(model.get_layer("three").kernel * 1.01)
     report = export.verify(model, tmp_path / "model.onnx", layers=True)
-    assert "float64 run:" in report.to_text()
+    assert (report.float64_failure is None) == widened
+    assert ("no float64 run:" in report.to_text()) != widened
     assert report.layer == "three"
     assert [check.passed for check in report.layers] == [True, True, False]
 

@@ -18,6 +18,7 @@ import kerasdl
 from kerasdl import export
 from kerasdl.export import conversion
 from kerasdl.export import convert as convert_module
+from kerasdl.export.widened import Widened
 from random_networks import build, randomize, recipes
 
 
@@ -344,12 +345,24 @@ def test_nan_weights_are_named(tmp_path):
         export.to_onnx(model, tmp_path / "model.onnx")
 
 
-def test_a_layer_that_refuses_float64_is_compared_in_float32(tmp_path):
-    class Refusing(layers.Layer):
-        def call(self, inputs):
-            assert inputs.dtype == "float32", "only float32 here"
-            return inputs * 2
+class Refusing(layers.Layer):
+    def call(self, inputs):
+        assert inputs.dtype == "float32", "only float32 here"
+        return inputs * 2
 
+
+def test_a_layer_that_refuses_float64_is_run_operation_by_operation(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4), Refusing(name="refusing")])
+    report = export.to_onnx(model, tmp_path / "model.onnx")
+    assert report.float64_failure is None
+    assert all(check.keras_error > 0 for check in report.checks if check.data == "random")
+
+
+def test_without_any_float64_run_the_comparison_is_in_float32(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise ValueError("only float32 here")
+
+    monkeypatch.setattr(Widened, "__call__", fail)
     model = keras.Sequential([keras.Input((4,)), layers.Dense(4), Refusing(name="refusing")])
     report = export.to_onnx(model, tmp_path / "model.onnx")
     assert "only float32 here" in report.float64_failure

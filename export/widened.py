@@ -1,0 +1,257 @@
+"""Widened: a TensorFlow function in float64, whatever it was written for.
+
+Keras' layers compute in float64 when they are told to (`precision.py`), but a user's layer may
+hold constants in float32, cast, or call what knows float32 alone. Here the operations of the
+traced function are run one by one, on float64 where it was a shorter float. An operation that has
+no float64 form, or looks at bits, is given the dtypes it was traced with.
+
+Rounding is seen operation by operation: variables are moved as the file's format rounds weights,
+and every new number that float32 cannot hold by what storing it might do. What int8 rounds, the
+factors of products, are moved where they enter one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.eager import context, execute
+
+from .formats import FLOAT32, Format
+from .rounding import SMOOTH, distance, move_input, noise_of
+
+SHORT = (tf.float32, tf.float16, tf.bfloat16)
+CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+BRANCHES = ("If", "StatelessIf")
+CASES = ("Case", "StatelessCase")
+LOOPS = ("While", "StatelessWhile")
+OF_BITS = {"AsString", "Bitcast", "NextAfter"}
+"""Operations to which a number in float64 is another one."""
+DOUBLE = tf.float64.as_datatype_enum
+UNFIT = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.UnimplementedError)
+"""What TensorFlow says of an operation that has no float64 form."""
+READING = {"ReadVariableOp", "ResourceGather"}
+EXACT = {
+    *("Abs", "BroadcastTo", "ConcatV2", "ExpandDims", "GatherNd", "GatherV2", "Identity"),
+    *("IdentityN", "Max", "MaxPool", "Maximum", "Min", "Minimum", "Neg", "Pack", "Pad", "PadV2"),
+    *("Relu", "Reshape", "ReverseV2", "SelectV2", "Slice", "Split", "SplitV", "Squeeze"),
+    *("StridedSlice", "TensorListFromTensor", "TensorListGetItem", "TensorListStack", "Tile"),
+    *("Transpose", "Unpack"),
+}
+"""Operations that give numbers that they are given."""
+PRODUCTS = {"BatchMatMulV2", "Conv2D", "DepthwiseConv2dNative", "Einsum", "MatMul"}
+ASSIGNING = ("Assign", "ResourceApply", "ResourceScatter")
+
+
+class Widened:
+    """A function of tensors, in float64.
+
+    Args:
+        call: The function; it is traced for the shapes that it is given.
+    """
+
+    def __init__(self, call: Callable[..., Sequence[Any]]) -> None:
+        self._call = call
+        self._traced: dict[tuple[Any, ...], Any] = {}
+
+    def __call__(
+        self,
+        arrays: Sequence[np.ndarray],
+        perturb: np.random.Generator | None = None,
+        stored: Format = FLOAT32,
+    ) -> list[np.ndarray]:
+        """What the function gives.
+
+        Args:
+            arrays: One per argument.
+            perturb: If given, every result is moved at random by what rounding it would do.
+            stored: How results are rounded.
+        """
+        function = self._function(arrays)
+        run = _Run(function.graph, perturb, stored)
+        given = [_wide(tf.convert_to_tensor(array)) for array in arrays]
+        if perturb is not None:
+            given = [tf.convert_to_tensor(move_input(x.numpy(), perturb, stored)) for x in given]
+        return [np.asarray(result) for result in run(given)]
+
+    def reaches(
+        self,
+        arrays: Sequence[np.ndarray],
+        exact: Sequence[np.ndarray],
+        rng: np.random.Generator,
+        stored: Format,
+    ) -> Iterator[list[np.ndarray]]:
+        """How far each number of the results is moved by rounding, again and again."""
+        while True:
+            moved = self(arrays, rng, stored)
+            yield [distance(*pair) for pair in zip(moved, exact, strict=True)]
+
+    def _function(self, arrays: Sequence[np.ndarray]) -> Any:
+        key = tuple((array.shape, array.dtype) for array in arrays)
+        if key not in self._traced:
+            signature = [tf.TensorSpec(x.shape, tf.convert_to_tensor(x).dtype) for x in arrays]
+            function = tf.function(self._call, autograph=False)
+            self._traced[key] = function.get_concrete_function(*signature)
+        return self._traced[key]
+
+
+class _Run:
+    """One run of a graph and of the functions that it calls."""
+
+    def __init__(self, graph: Any, perturb: np.random.Generator | None, stored: Format) -> None:
+        self.graph, self.perturb, self.stored = graph, perturb, stored
+        self.narrow: set[str] = set(OF_BITS)
+
+    def __call__(self, given: Sequence[Any]) -> list[Any]:
+        captured = [outside for outside, _ in self.graph.captures]
+        return self._run(self.graph, [*given, *map(_wide, captured)])
+
+    def _run(self, graph: Any, given: Sequence[Any]) -> list[Any]:
+        values = {id(one): value for one, value in zip(graph.inputs, given, strict=True)}
+        for operation in graph.get_operations():
+            if operation.type == "Placeholder":
+                continue
+            inputs = [values[id(tensor)] for tensor in operation.inputs]
+            for tensor, value in zip(
+                operation.outputs, self._results(operation, inputs), strict=True
+            ):
+                values[id(tensor)] = value
+        return [values[id(tensor)] for tensor in graph.outputs]
+
+    def _results(self, operation: Any, inputs: list[Any]) -> list[Any]:
+        kind = operation.type
+        if kind.startswith(ASSIGNING):
+            raise ValueError(f"{operation.name} ({kind}) assigns to a variable")
+        if kind in CALLS:
+            return self._inner(operation, "f", inputs)
+        if kind in BRANCHES:
+            branch = "then_branch" if _holds(inputs[0]) else "else_branch"
+            return self._inner(operation, branch, inputs[1:])
+        if kind in CASES:
+            names = [each.name for each in operation.get_attr("branches")]
+            place = int(inputs[0])
+            return self._run(
+                self._graph(names[place if 0 <= place < len(names) else -1]), inputs[1:]
+            )
+        if kind in LOOPS:
+            while _holds(self._inner(operation, "cond", inputs)[0]):
+                inputs = self._inner(operation, "body", inputs)
+            return inputs
+        if kind == "Const":
+            return [_wide(tf.constant(tf.make_ndarray(operation.get_attr("value"))))]
+        if self.stored.results.steps and kind in PRODUCTS:
+            inputs = [self._moved(value, self._as_stored) for value in inputs]
+        results = [_wide(y) for y in self._computed(operation, inputs)]
+        if kind in READING:
+            return [self._moved(y, self.stored.move_weight) for y in results]
+        if kind in EXACT:
+            return results
+        smooth = kind.lower() in SMOOTH
+        return [self._moved(y, partial(self._rounded, smooth)) for y in results]
+
+    def _inner(self, operation: Any, attribute: str, inputs: Sequence[Any]) -> list[Any]:
+        return self._run(self._graph(operation.get_attr(attribute).name), inputs)
+
+    def _graph(self, name: str) -> Any:
+        return self.graph._get_function(name).graph
+
+    def _computed(self, operation: Any, inputs: Sequence[Any]) -> list[Any]:
+        if operation.type not in self.narrow:
+            try:
+                return _executed(operation, self._fitting(operation, inputs, wide=True), wide=True)
+            except UNFIT:
+                pass
+        results = _executed(operation, self._fitting(operation, inputs, wide=False), wide=False)
+        self.narrow.add(operation.type)
+        return results
+
+    def _fitting(self, operation: Any, inputs: Sequence[Any], wide: bool) -> list[Any]:
+        """The inputs, in their own dtypes where an operation knows no other.
+
+        What it rounds inside is seen by moving these to the next number.
+        """
+        kept = _kept(operation) if wide else [True] * len(inputs)
+        return [
+            tf.cast(self._moved(value, _to_next), tensor.dtype)
+            if keep and tensor.dtype in SHORT
+            else value
+            for value, tensor, keep in zip(inputs, operation.inputs, kept, strict=True)
+        ]
+
+    def _moved(self, result: Any, move: Callable[..., np.ndarray]) -> Any:
+        if self.perturb is None or result.dtype != tf.float64:
+            return result
+        return tf.convert_to_tensor(move(result.numpy(), self.perturb))
+
+    def _rounded(self, smooth: bool, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        stored = FLOAT32 if self.stored.results.steps else self.stored
+        with np.errstate(over="ignore"):
+            inexact = values.astype(np.float32) != values
+        return values + np.where(inexact, noise_of(values, smooth, rng, stored), 0.0)
+
+    def _as_stored(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return values + self.stored.results.noise(values, rng)
+
+
+def _to_next(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Towards zero, so that what lies within bounds stays there."""
+    return values - 2 * np.copysign(FLOAT32.results.noise(values, rng), values)
+
+
+def _holds(condition: Any) -> bool:
+    value = condition.numpy()
+    return bool(value != b"") if isinstance(value, bytes) else bool(value)
+
+
+def _wide(tensor: Any) -> Any:
+    return tf.cast(tensor, tf.float64) if tensor.dtype in SHORT else tensor
+
+
+def _executed(operation: Any, inputs: Sequence[Any], wide: bool) -> list[Any]:
+    """The results of one operation on its own."""
+    attributes: list[Any] = []
+    for attribute in operation.op_def.attr:
+        value = operation.node_def.attr[attribute.name]
+        attributes += attribute.name, _plain(value, wide)
+    count = len(operation.outputs)
+    run = execute.execute(operation.type, count, list(inputs), tuple(attributes), context.context())
+    return list(run)
+
+
+def _kept(operation: Any) -> list[bool]:
+    """Per input, whether the operation knows one dtype only."""
+    kept: list[bool] = []
+    for argument in operation.op_def.input_arg:
+        count = 1
+        if argument.number_attr:
+            count = operation.node_def.attr[argument.number_attr].i
+        elif argument.type_list_attr:
+            count = len(operation.node_def.attr[argument.type_list_attr].list.type)
+        kept += [bool(argument.type)] * count
+    return kept
+
+
+def _plain(value: Any, wide: bool) -> Any:
+    """An attribute as TensorFlow takes it outside of graphs."""
+    kind = value.WhichOneof("value")
+    if kind == "list":
+        parts = next((part for _, part in value.list.ListFields()), ())
+        if value.list.type:
+            return [_dtype(part, wide) for part in parts]
+        if value.list.shape:
+            return [execute.make_shape(part, "shape") for part in parts]
+        return list(parts)
+    if kind == "type":
+        return _dtype(value.type, wide)
+    if kind == "shape":
+        return execute.make_shape(value.shape, "shape")
+    if kind == "func":
+        raise ValueError("an operation that calls a function by a way of its own")
+    return getattr(value, kind)
+
+
+def _dtype(number: int, wide: bool) -> int:
+    return DOUBLE if wide and tf.as_dtype(number) in SHORT else number
