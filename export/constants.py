@@ -9,7 +9,7 @@ last place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +123,8 @@ def check_constants(
     if _structure(now.graph) != _structure(then.graph):
         return None
     # Names of nodes may be others, so that constants belong together by their places.
-    pairs = list(zip(_numbers(now.graph), _numbers(then.graph), strict=True))
+    numbers = (_numbers(graph, _places(graph)) for graph in (now.graph, then.graph))
+    pairs = list(zip(*numbers, strict=True))
     names = program.layer_names()
     wrong = (
         _compare(name, layer_of(name, names), right, found) for (name, right), (_, found) in pairs
@@ -132,22 +133,57 @@ def check_constants(
 
 
 def _structure(graph: ir.Graph) -> list[Any]:
-    """All of a graph but its numbers."""
+    """All of a graph but its numbers, and names that are nobody's."""
+    ends = [value.name for value in (*graph.inputs, *graph.outputs)]
+    return [ends, *_form(graph, _places(graph))]
+
+
+def _form(graph: ir.Graph, places: Mapping[ir.Value, int]) -> list[Any]:
+    def place(value: ir.Value | None) -> int | None:
+        return None if value is None or not value.name else places[value]
+
     return [
-        [value.name for value in (*graph.inputs, *graph.outputs)],
-        [(name, *_kind(value.const_value)) for name, value in graph.initializers.items()],
+        [place(value) for value in (*graph.inputs, *graph.outputs)],
+        [(places[value], *_kind(value.const_value)) for value in _in_order(graph, places)],
         [
             (
                 node.domain,
                 node.op_type,
-                [None if value is None else value.name for value in node.inputs],
-                [value.name for value in node.outputs],
+                [place(value) for value in node.inputs],
+                [place(value) for value in node.outputs],
                 [(n, a.type, a.ref_attr_name) for n, a in sorted(node.attributes.items())],
-                [_structure(inner) for inner in _inner(node)],
+                [_form(inner, places) for inner in _inner(node)],
             )
             for node in graph
         ],
     ]
+
+
+def _places(graph: ir.Graph) -> dict[ir.Value, int]:
+    """The values of a graph and of those inside it, numbered as they appear."""
+    places: dict[ir.Value, int] = {}
+
+    def see(values: Iterable[ir.Value | None]) -> None:
+        for value in values:
+            if value is not None:
+                places.setdefault(value, len(places))
+
+    def walk(graph: ir.Graph) -> None:
+        see(graph.inputs)
+        for node in graph:
+            see(node.inputs)
+            see(node.outputs)
+            for inner in _inner(node):
+                walk(inner)
+        see(graph.outputs)
+        see(graph.initializers.values())
+
+    walk(graph)
+    return places
+
+
+def _in_order(graph: ir.Graph, places: Mapping[ir.Value, int]) -> list[ir.Value]:
+    return sorted(graph.initializers.values(), key=places.__getitem__)
 
 
 def _kind(tensor: Any) -> tuple[Any, ...]:
@@ -162,10 +198,10 @@ def _inner(node: ir.Node) -> Iterator[ir.Graph]:
             yield from attribute.as_graphs()
 
 
-def _numbers(graph: ir.Graph) -> Iterator[tuple[str, np.ndarray]]:
+def _numbers(graph: ir.Graph, places: Mapping[ir.Value, int]) -> Iterator[tuple[str, np.ndarray]]:
     """Constants with their name, and numbers in attributes with those of node and attribute."""
-    for name, value in graph.initializers.items():
-        yield str(name), _array(value.const_value)
+    for value in _in_order(graph, places):
+        yield str(value.name), _array(value.const_value)
     for node in graph:
         for name, attribute in sorted(node.attributes.items()):
             kind = attribute.type.name
@@ -174,7 +210,7 @@ def _numbers(graph: ir.Graph) -> Iterator[tuple[str, np.ndarray]]:
             elif kind == "TENSOR":
                 yield f"{node.name}.{name}", _array(attribute.value)
         for inner in _inner(node):
-            yield from _numbers(inner)
+            yield from _numbers(inner, places)
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -21,6 +21,7 @@ from .errors import ConversionError, reason
 from .graph import Graph, Node, layer_of
 from .mending import Message, exact_casts, messages_of_tf2onnx, sets_in_order
 from .opset import LAST_OF_TF2ONNX, MAXIMUM_OPSET
+from .plain_names import plain_names
 from .precision import in_float32
 from .weights import NAME, Weights, bind, fold_constants
 
@@ -44,7 +45,12 @@ def convert_graph(graph: Graph, opset: int, careful: bool = False) -> ir.Model:
         ConversionError: A layer has no ONNX form.
     """
     layers = graph.layers()
-    with in_float32(layers), shorter_calls(layers, opset), plain_control_flow():
+    with (
+        in_float32(layers),
+        shorter_calls(layers, opset),
+        plain_control_flow(),
+        plain_names(graph),
+    ):
         return _convert_graph(graph, layers, opset, careful)
 
 

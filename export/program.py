@@ -66,6 +66,9 @@ class Program(Protocol):
     def work(self) -> int:
         """About how many numbers the model computes for one row, or how many weights it has."""
 
+    def work_on(self, arrays: Arrays) -> int:
+        """How many numbers it computes of these, inside its layers, too."""
+
 
 class KerasProgram:
     """A Keras model, called as `model(x, training=False)`."""
@@ -73,7 +76,7 @@ class KerasProgram:
     def __init__(self, model: keras.Model) -> None:
         self.model = model
         self.graph = without_bfloat16(trace(model))
-        self.name = model.name
+        self.name = self.graph.name
         self.inputs = self.graph.input_ports
         self.outputs = self.graph.output_ports
         self.any_batch = is_any_batch(self.inputs)
@@ -184,6 +187,9 @@ class KerasProgram:
     def work(self) -> int:
         values = [value for node in self.graph.nodes for value in node.outputs]
         return max(self.parameters(), sum(_size(value.shape[1:]) for value in values))
+
+    def work_on(self, arrays: Arrays) -> int:
+        return Widened(self._call).work(arrays)
 
     def ranges(self) -> dict[str, Range]:
         """What the layers that read an input know of it."""

@@ -29,6 +29,8 @@ MOST_WORDS = 6
 """Of a text that is drawn."""
 TIES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 """Numbers that many elements share, where rounding and comparing change over."""
+SIZES = 3, 100
+"""A small and a large integer that may be the size of something."""
 FAR = 100.0
 """How many deviations from the mean the large numbers lie."""
 BEYOND_FLOAT32 = 2**24
@@ -45,6 +47,7 @@ class Range:
         indices: How many there are, where the data are indices.
         values: Words, numbers or bounds that a layer looks up.
         text: Whether words are to be joined.
+        most: The largest integer, where larger ones are too much work.
     """
 
     mean: np.ndarray | float = 0.0
@@ -52,6 +55,7 @@ class Range:
     indices: int | None = None
     values: tuple[Any, ...] = ()
     text: bool = False
+    most: int = BEYOND_FLOAT32 + 9
 
 
 def range_of(port: Port, readers: Sequence[Any], layers: Sequence[Any]) -> Range:
@@ -142,7 +146,7 @@ def _large(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Gene
     if "int" not in port.dtype:
         return known.mean + FAR * known.std * rng.standard_normal(shape)
     bounds = np.iinfo(port.dtype)
-    low, high = max(bounds.min, -BEYOND_FLOAT32 - 9), min(bounds.max, BEYOND_FLOAT32 + 9)
+    low, high = max(bounds.min, -known.most), min(bounds.max, known.most)
     sign = rng.integers(0, 2, shape)
     return np.where(sign, low, high) + np.where(sign, 1, -1) * rng.integers(0, 5, shape)
 

@@ -14,7 +14,7 @@ import numpy as np
 from .errors import OptionError, reason
 from .ports import Port
 from .program import Arrays, Program
-from .ranges import EDGE_ROWS, Range, draw, edges, zeros
+from .ranges import EDGE_ROWS, SIZES, Range, draw, edges, zeros
 
 BATCH_SIZES = (1, 3, 32)
 RANDOM, EDGES, DATA = "random", "edges", "data"
@@ -106,13 +106,40 @@ def edge_rows(program: Program, seed: int = 0, spatial: int = FREE_SPATIAL_AXIS)
     if (floats and program.work() > MUCH_WORK) or not program.any_batch:
         return []
     rng, known, count = np.random.default_rng(seed), program.ranges(), EDGE_ROWS
+    most = _largest_integer(program, spatial)
     arrays = []
     for port in program.inputs:
-        own = known.get(port.name, Range())
+        own = replace(known.get(port.name, Range()), most=most)
         rows = edges(port, _concrete(port, count, True, spatial)[1:], own, rng)
         arrays.append(rows if port.shape else np.asarray(rows[-1]))
     batches = _cut(EDGES, count, _fixed_size(program.inputs) or count)
     return [Rows(arrays, tuple(batches), tuple(bool(port.shape) for port in program.inputs))]
+
+
+def _largest_integer(program: Program, spatial: int) -> int:
+    """The largest integer that edges hold.
+
+    Where a model makes larger tensors of larger integers, or takes more steps (the length of a
+    mask, what is counted), huge ones would take all memory.
+    """
+    known = program.ranges()
+    free = [p for p in program.inputs if known.get(p.name, Range()).indices is None]
+    if not any("int" in port.dtype for port in free):
+        return Range.most
+    work = []
+    for size in SIZES:
+        arrays = [
+            np.full(_concrete(port, 1, True, spatial), size, port.dtype)
+            if "int" in port.dtype and port in free
+            else zeros(port, _concrete(port, 1, True, spatial))
+            for port in program.inputs
+        ]
+        try:
+            work.append(program.work_on(arrays))
+        # What such integers are to the model, only the model can tell.
+        except Exception:  # noqa: BLE001
+            return max(SIZES)
+    return Range.most if len(set(work)) == 1 else max(SIZES)
 
 
 def joined(rows: Sequence[Rows], behind: Sequence[Rows]) -> list[Rows]:

@@ -73,6 +73,9 @@ class SavedModelProgram:
     def work(self) -> int:
         return self.parameters()
 
+    def work_on(self, arrays: Arrays) -> int:
+        return self._widened.work(arrays)
+
 
 def _port(name: str, spec: Any) -> Port:
     shape = spec.shape

@@ -18,6 +18,7 @@ from keras.src.models.functional import Functional  # Keras exports `Model`, not
 
 from .errors import SourceError, reason
 from .graph import Graph, Node, Value
+from .plain_names import unnumbered
 from .ports import Port, unique
 
 
@@ -60,17 +61,17 @@ def trace_open(model: keras.Model, function: Any) -> Graph:
     )
     inputs = [value_of(tensor, free_batch) for tensor in function.inputs]
     nodes: list[Node] = []
-    outputs = _walk(function, inputs, "", nodes)
+    outputs = _walk(model, function, inputs, "", nodes)
     _number(nodes)
     for value in outputs:
         if free_batch and value.shape:
             value.shape = (None, *value.shape[1:])
     input_names = [tensor.name for tensor in function.inputs]
-    return _graph(model, inputs, input_names, outputs, _output_names(function), nodes)
+    return _graph(model.name, inputs, input_names, outputs, _output_names(function), nodes)
 
 
 def _graph(
-    model: keras.Model,
+    name: str,
     inputs: list[Value],
     input_names: Sequence[str],
     outputs: list[Value],
@@ -81,7 +82,7 @@ def _graph(
     names = unique((*input_names, *output_names))
     ports = [_port(*pair) for pair in zip(names, (*inputs, *outputs), strict=True)]
     split = len(inputs)
-    return Graph(model.name, inputs, outputs, ports[:split], ports[split:], nodes)
+    return Graph(name, inputs, outputs, ports[:split], ports[split:], nodes)
 
 
 def value_of(tensor: Any, free_batch: bool = False) -> Value:
@@ -94,8 +95,10 @@ def _port(name: str, value: Value) -> Port:
     return Port(name, value.shape, value.dtype)
 
 
-def _walk(function: Any, inputs: Sequence[Value], prefix: str, nodes: list[Node]) -> list[Value]:
-    """Append the nodes of one function to `nodes`, entering nested open models."""
+def _walk(
+    model: Any, function: Any, inputs: Sequence[Value], prefix: str, nodes: list[Node]
+) -> list[Value]:
+    """Append the nodes of a model's function to `nodes`, entering nested open models."""
     table: dict[int, Any] = dict(zip(map(id, function.inputs), inputs, strict=True))
     # The order in which Keras itself runs the function.
     by_depth = function._nodes_by_depth
@@ -104,26 +107,34 @@ def _walk(function: Any, inputs: Sequence[Value], prefix: str, nodes: list[Node]
             if call.is_input:
                 continue
             for tensor, value in zip(
-                call.output_tensors, _call(call, table, prefix, nodes), strict=True
+                call.output_tensors, _call(model, call, table, prefix, nodes), strict=True
             ):
                 table[id(tensor)] = value
     return [table[id(tensor)] for tensor in function.outputs]
 
 
-def _call(call: Any, table: dict[int, Any], prefix: str, nodes: list[Node]) -> Sequence[Value]:
+def _call(
+    model: Any, call: Any, table: dict[int, Any], prefix: str, nodes: list[Node]
+) -> Sequence[Value]:
     arguments, keywords = tree.map_structure(
         lambda leaf: table[id(leaf)] if isinstance(leaf, keras.KerasTensor) else leaf,
         (tuple(call.arguments.args), dict(call.arguments.kwargs)),
     )
     operation = call.operation
-    name = prefix + operation.name
+    name = prefix + _name(model, operation)
     inner = open_function(operation)
     entries = None if inner is None else _entries(inner, arguments, keywords)
     if entries is not None:
-        return _walk(inner, entries, name + "/", nodes)
+        return _walk(operation, inner, entries, name + "/", nodes)
     outputs = tuple(value_of(tensor) for tensor in call.output_tensors)
     nodes.append(Node(operation, arguments, keywords, outputs, name))
     return outputs
+
+
+def _name(model: Any, operation: Any) -> str:
+    """A Sequential makes the operations of its masks anew each time that it is loaded."""
+    own = isinstance(model, keras.Sequential) and not isinstance(operation, keras.Layer)
+    return (unnumbered(operation) if own else None) or str(operation.name)
 
 
 def _entries(
@@ -178,8 +189,10 @@ def trace_closed(model: keras.Model) -> Graph:
         _path_name(path, "output") for path, _ in tree.flatten_with_path(outputs_structure)
     ]
     packed = tree.pack_sequence_as(structure, inputs)
-    node = Node(model, (packed,), {}, tuple(outputs), model.name)
-    return _graph(model, inputs, input_names, outputs, output_names, [node])
+    # A file need not hold the name of a subclassed model.
+    name = unnumbered(model) or model.name
+    node = Node(model, (packed,), {}, tuple(outputs), name)
+    return _graph(name, inputs, input_names, outputs, output_names, [node])
 
 
 def _closed_outputs(model: keras.Model, structure: Any) -> Any:

@@ -12,6 +12,7 @@ factors of products, are moved where they enter one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -28,6 +29,7 @@ CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 BRANCHES = ("If", "StatelessIf")
 CASES = ("Case", "StatelessCase")
 LOOPS = ("While", "StatelessWhile")
+OPAQUE = (tf.resource, tf.variant)
 OF_BITS = {"AsString", "Bitcast", "NextAfter"}
 """Operations to which a number in float64 is another one."""
 DOUBLE = tf.float64.as_datatype_enum
@@ -89,6 +91,12 @@ class Widened:
             moved = self(arrays, rng, stored)
             yield [distance(*pair) for pair in zip(moved, exact, strict=True)]
 
+    def work(self, arrays: Sequence[np.ndarray]) -> int:
+        """How many numbers are computed on the way."""
+        run = _Run(self._function(arrays).graph, None, FLOAT32)
+        run([_wide(tf.convert_to_tensor(array)) for array in arrays])
+        return run.work
+
     def _function(self, arrays: Sequence[np.ndarray]) -> Any:
         key = tuple((array.shape, array.dtype) for array in arrays)
         if key not in self._traced:
@@ -104,6 +112,7 @@ class _Run:
     def __init__(self, graph: Any, perturb: np.random.Generator | None, stored: Format) -> None:
         self.graph, self.perturb, self.stored = graph, perturb, stored
         self.narrow: set[str] = set(OF_BITS)
+        self.work = 0
 
     def __call__(self, given: Sequence[Any]) -> list[Any]:
         captured = [outside for outside, _ in self.graph.captures]
@@ -145,6 +154,7 @@ class _Run:
         if self.stored.results.steps and kind in PRODUCTS:
             inputs = [self._moved(value, self._as_stored) for value in inputs]
         results = [_wide(y) for y in self._computed(operation, inputs)]
+        self.work += sum(1 + math.prod(y.shape) for y in results if y.dtype not in OPAQUE)
         if kind in READING:
             return [self._moved(y, self.stored.move_weight) for y in results]
         if kind in EXACT:

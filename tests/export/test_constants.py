@@ -330,3 +330,53 @@ def test_which_numbers_are_the_same(dtype):
         same = np.array([np.nan, np.inf, -np.inf], kind)
         assert constants._compare("a/b", "a", same, same.copy()) is None
         assert constants._compare("a/b", "a", same, same[::-1].copy()).wrong == 2
+
+
+@keras.saving.register_keras_serializable("kerasdl_test_constants")
+class Unnamed(keras.Model):
+    """Its layers are named by Keras, by a number of the process."""
+
+    def __init__(self, **keywords):
+        super().__init__(**keywords)
+        self.first, self.last = layers.Dense(8, "relu"), layers.Dense(2)
+
+    def build(self, input_shape):
+        self.first.build(input_shape)
+        self.last.build((None, 8))
+        super().build(input_shape)
+
+    def call(self, inputs):
+        return self.last(self.first(inputs))
+
+
+def masked():
+    steps = [layers.Masking(), layers.LSTM(3), layers.Dense(8, "relu"), layers.Dense(2)]
+    return keras.Sequential([keras.Input((6, 4)), *steps])
+
+
+def unnamed():
+    model = Unnamed()
+    model(np.zeros((1, 4), "float32"))
+    return model
+
+
+@pytest.mark.parametrize("make", [masked, unnamed])
+def test_what_nobody_named_is_compared_too(make, tmp_path):
+    """Behind ReLUs that never open, which no output tells."""
+    source = tmp_path / "model.keras"
+    model = make()
+    dense = next(layer for layer in model.layers if isinstance(layer, layers.Dense))
+    dense.bias.assign([-99.0] * 4 + [1.0] * 4)
+    model.save(source)
+    files = [tmp_path / name for name in ("one.onnx", "other.onnx")]
+    for file in files:
+        export.to_onnx(source, file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    changed = keras.models.load_model(source)
+    names = [layer.name for layer in changed.layers]
+    dense = next(layer for layer in changed.layers if isinstance(layer, layers.Dense))
+    dense.kernel.assign(dense.kernel * ([1.5] * 4 + [1.0] * 4))
+    report = export.verify(changed, files[0])
+    assert not report.passed
+    assert report.constants.wrong
+    assert [layer.name for layer in changed.layers] == names

@@ -3,13 +3,15 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
+from own_layers import Computing
 
 from kerasdl import export
 from kerasdl.export.parity import Judge, per_row
 from kerasdl.export.program import KerasProgram
 from kerasdl.export.ranges import ODD_WORDS, Range, draw, edges
-from kerasdl.export.samples import Batch, Rows, random_rows
+from kerasdl.export.samples import Batch, Rows, edge_rows, random_rows
 
 
 def model_of(function, dtype="float32"):
@@ -215,3 +217,32 @@ def test_rows_as_columns():
         per_row(np.arange(12).reshape(3, 2, 2)), np.arange(12).reshape(3, 4).T
     )
     assert per_row(np.array(3.0)).shape == (1, 1)
+
+
+def counted(x):
+    return ops.bincount(ops.abs(x), minlength=5)
+
+
+def counted_down(x):
+    steps = tf.reduce_max(x)
+    return tf.while_loop(lambda i, _: i < steps, lambda i, y: (i + 1, y // 2), (0, x + 0))[1]
+
+
+@pytest.mark.parametrize(
+    ("function", "most"),
+    [
+        (counted, 100),
+        (counted_down, 100),
+        (lambda x: tf.cast(tf.sequence_mask(x[:, 0]), tf.float32), 100),
+        (lambda x: ops.one_hot(x, 10), 2**24 + 9),
+        (lambda x: ops.cast(x, "float32") / 3, 2**24 + 9),
+    ],
+)
+def test_integers_that_are_sizes_are_not_huge(function, most):
+    inputs = keras.Input((4,), dtype="int32")
+    program = KerasProgram(keras.Model(inputs, Computing(function)(inputs)))
+    (rows,) = edge_rows(program)
+    assert most - 9 <= np.abs(rows.arrays[0]).max() <= most
+    indices = keras.Sequential([keras.Input((4,), dtype="int32"), keras.layers.Embedding(50, 2)])
+    (rows,) = edge_rows(KerasProgram(indices))
+    assert rows.arrays[0].max() == 49
