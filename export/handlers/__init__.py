@@ -6,19 +6,24 @@ work for batches of any size.
 
 | file | operations |
 |---|---|
-| `elementary.py` | erfc, expm1, log1p, the inverse of erf, Bessel functions |
+| `elementary.py` | erfc, expm1, log1p, x log y, the inverse of erf, Bessel functions |
 | `bits.py` | bit casts between float32 and int32, shifts, the next number |
 | `bitwise.py` | and, or, not, bit by bit |
 | `chance.py` | random numbers, which are refused |
 | `choice.py` | select, one hot, top k |
 | `counting.py` | counts of whole numbers |
+| `diagonals.py` | diagonals of matrices, shapes |
+| `division.py` | division towards zero |
+| `fake_quant.py` | rounding to the steps of a quantized type |
 | `hashing.py` | hashes of whole numbers |
-| `text.py` | texts: case, patterns, words, groups of words |
+| `text.py` | texts: equal, joined, case, patterns, words, groups of words |
 | `products.py` | products along an axis |
+| `reductions.py` | reductions of small types, of segments, log Σ exp along an axis |
+| `sparse.py` | sparse matrices times dense ones |
 | `order.py` | search, bins, segments, division of whole numbers, shapes |
 | `complex_numbers.py` | complex numbers, Fourier transforms |
 | `einsum.py` | products of matrices, by their letters |
-| `images.py` | resizing, projective maps, HSV |
+| `images.py` | resizing, projective maps, HSV, saturation |
 | `patches.py` | patches of images |
 | `linear_algebra.py` | solve, invert, determinant, Cholesky, LU, QR |
 | `pooling.py` | pooling with steps longer than its windows |
@@ -34,8 +39,11 @@ from . import (
     choice,
     complex_numbers,
     counting,
+    diagonals,
+    division,
     einsum,
     elementary,
+    fake_quant,
     hashing,
     images,
     linear_algebra,
@@ -44,6 +52,8 @@ from . import (
     patches,
     pooling,
     products,
+    reductions,
+    sparse,
     tables,
     text,
     transposed,
@@ -59,8 +69,11 @@ __all__ = [
     "choice",
     "complex_numbers",
     "counting",
+    "diagonals",
+    "division",
     "einsum",
     "elementary",
+    "fake_quant",
     "hashing",
     "images",
     "linear_algebra",
@@ -69,6 +82,8 @@ __all__ = [
     "patches",
     "pooling",
     "products",
+    "reductions",
+    "sparse",
     "tables",
     "text",
     "transposed",

@@ -33,10 +33,11 @@ def _select(f: Formula, condition: str, x: str, y: str) -> Any:
         rank, own = len(f.shape(x)), len(f.shape(condition))
         if own == 1 and rank > 1:
             condition = f.Reshape(condition, [-1] + [1] * (rank - 1))
-    return _where(f, condition, x, y)
+    return where(f, condition, x, y)
 
 
-def _where(f: Formula, condition: str, x: str, y: str) -> Any:
+def where(f: Formula, condition: str, x: str, y: str) -> Any:
+    """A choice between numbers of any type."""
     dtype = f.dtype_of(x)
     wider = WIDER.get(dtype.name)
     if wider is None:
@@ -53,7 +54,7 @@ def _one_hot(f: Formula, indices: str, depth: str, on: str, off: str) -> Any:
     if axis < rank:
         classes = f.Reshape(classes, [-1] + [1] * (rank - axis))
     own = f.Equal(f.unsqueeze(f.cast(indices, np.int64), axis), classes)
-    return _where(f, own, on, off)
+    return where(f, own, on, off)
 
 
 @converts("TopKV2")

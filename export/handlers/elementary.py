@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .formula import Formula, Handler, converts
+from .left import refuse_complex
 
 
 @converts("Erfc")
@@ -25,12 +26,23 @@ def _expm1(f: Formula, x: str) -> Any:
 
 
 @converts("Log1p")
-def _log1p(f: Formula, x: str) -> Any:
+def log1p(f: Formula, x: str) -> Any:
     """log u · x / (u − 1) with u = 1 + x (Kahan)."""
     u = f.Add(x, 1.0)
     exact = f.Mul(f.Log(u), f.Div(x, f.Sub(u, 1.0)))
     exact = f.Where(f.Equal(u, float("inf")), u, exact)
     return f.Where(f.Equal(u, 1.0), x, exact)
+
+
+@converts("Xlogy", "Xlog1py", "Xdivy")
+def _unless_zero(f: Formula, x: str, y: str) -> Any:
+    """x log y, x log(1 + y) and x / y; 0 where x is 0, whatever y is."""
+    refuse_complex(f)
+    if f.node.type == "Xdivy":
+        result = f.Div(x, y)
+    else:
+        result = f.Mul(x, f.Log(y) if f.node.type == "Xlogy" else log1p(f, y))
+    return f.Where(f.Equal(x, 0.0), 0.0, result)
 
 
 @converts("Erfinv")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .formula import Formula, Number, converts
+from .left import converts_some
 
 
 @converts("ResizeArea", "ResizeBicubic", "ResizeBilinear")
@@ -85,6 +86,39 @@ def _nearest_places(f: Formula, old: str | Number, new: str) -> str:
         top, bottom = (f.cast(f.constant(extent), np.float32) for extent in (old, new))
         read = f.Floor(f.Mul(places, f.Div(top, bottom)))
     return str(f.Min(f.cast(read, np.int64), last))
+
+
+@converts_some("CropAndResize")
+def _crop(f: Formula, images: str, boxes: str, owners: str, size: str) -> Any:
+    """The nearest pixel; halfway it is the later one, which ONNX's Resize cannot be relied on for.
+
+    Row i of n is read at y₁ (h − 1) + i (y₂ − y₁)(h − 1) / (n − 1), a single row in the middle.
+    """
+    if f.attribute("method") != "nearest":
+        return None
+    f.dtype = np.dtype(np.float32)
+    given, size = f.Shape(images), f.cast(size, np.int64)
+    inside, places = [], [f.Reshape(f.cast(owners, np.int64), [-1, 1, 1, 1])]
+    for axis in (0, 1):
+        extent = f.Gather(size, np.int64(axis))
+        last = f.cast(f.Sub(f.Gather(given, np.int64(axis + 1)), np.int64(1)), np.float32)
+        low, high = (f.slice(boxes, end, end + 1, 1) for end in (axis, axis + 2))
+        gaps = f.cast(f.Max(f.Sub(extent, np.int64(1)), np.int64(1)), np.float32)
+        scale = f.Div(f.Mul(f.Sub(high, low), last), gaps)
+        steps = f.cast(f.Range(np.int64(0), extent, np.int64(1)), np.float32)
+        read = f.Add(f.Mul(low, last), f.Mul(steps, scale))
+        middle = f.Mul(f.Mul(f.Add(low, high), 0.5), last)
+        read = f.Where(f.Equal(extent, np.int64(1)), middle, read)
+        there = f.And(f.GreaterOrEqual(read, 0.0), f.LessOrEqual(read, last))
+        read = f.Where(there, read, 0.0)
+        below = f.Floor(read)
+        nearest = f.Where(f.GreaterOrEqual(f.Sub(read, below), 0.5), f.Add(below, 1.0), below)
+        other = [2, 3] if axis == 0 else [1, 3]
+        inside.append(f.unsqueeze(there, *other))
+        places.append(f.unsqueeze(f.cast(nearest, np.int64), *other))
+    shape = f.Concat(f.slice(f.Shape(boxes), 0, 1, 0), size, [1], axis=0)
+    pixels = f.GatherND(images, f.Concat(*(f.Expand(part, shape) for part in places), axis=-1))
+    return f.Where(f.And(*inside), f.cast(pixels, np.float32), f.attribute("extrapolation_value"))
 
 
 @converts("ImageProjectiveTransformV3")
@@ -216,3 +250,13 @@ def _hsv_to_rgb(f: Formula, images: str) -> Any:
     ]
     pure = f.Min(f.Max(f.Concat(*colours, axis=-1), 0.0), 1.0)
     return f.Mul(f.Add(f.Sub(1.0, saturation), f.Mul(saturation, pure)), value)
+
+
+@converts("AdjustSaturation")
+def _adjust_saturation(f: Formula, images: str, factor: str) -> Any:
+    """HSV with the saturation times a factor, from 0 to 1."""
+    hsv = _rgb_to_hsv(f, images)
+    hue, saturation, value = (f.slice(hsv, i, i + 1, -1) for i in range(3))
+    factor = f.cast(factor, f.dtype)
+    saturation = f.Min(f.Max(f.Mul(saturation, factor), 0.0), 1.0)
+    return _hsv_to_rgb(f, f.Concat(hue, saturation, value, axis=-1))

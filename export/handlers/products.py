@@ -25,13 +25,13 @@ def _products(f: Formula, x: str, axis: str) -> Any:
     first = [place, *(axis for axis in range(rank) if axis != place)]
     if place:
         x = f.Transpose(x, perm=first)
-    x = _along_the_first(f, x)
+    x = along_the_first(f, x)
     if place:
         x = f.Transpose(x, perm=np.argsort(first).tolist())
     return f.Identity(x) if wider is None else f.cast(x, dtype)
 
 
-def _along_the_first(f: Formula, x: str) -> str:
+def along_the_first(f: Formula, x: str) -> str:
     """With one step more where there may be none, which onnxruntime refuses."""
     backwards = bool(f.attribute("reverse"))
     rank, known = len(f.shape(x)), f.shape(x)[0] > 0

@@ -23,6 +23,13 @@ def text(*strings: str) -> np.ndarray:
     return np.array(strings, object)
 
 
+def decoded(texts: np.ndarray) -> np.ndarray:
+    """The texts of a constant, whose bytes TensorFlow keeps."""
+    entries = texts.ravel().tolist()
+    texts_of = [entry.decode() if isinstance(entry, bytes) else str(entry) for entry in entries]
+    return np.array(texts_of, object).reshape(texts.shape)
+
+
 def made(
     f: Formula,
     operator: str,

@@ -1,4 +1,4 @@
-"""Texts: lower case, patterns replaced, words, groups of words.
+"""Texts: equal ones, joined ones, lower case, patterns replaced, words, groups of words.
 
 ONNX cannot replace a pattern. A character leaves a text that is split where it stands and joined
 again. Only texts that hold one of the characters are touched, and rare characters are looked for
@@ -14,12 +14,14 @@ import numpy as np
 
 from .counting import columns_of, range_of, rows_of
 from .formula import Formula, converts
+from .left import converts_some
 from .patterns import literals
 from .strings import (
     INT64,
     STRING,
     concat,
     contains,
+    decoded,
     if_any,
     made,
     matches,
@@ -33,6 +35,62 @@ COMMON = ".,!?'\"-:;()"
 """Punctuation that most texts hold some of."""
 BLANKS = "\t\n\v\f\r"
 """What words end at besides spaces."""
+
+
+@converts_some("Equal", "NotEqual")
+def _equal(f: Formula, x: str, y: str) -> Any:
+    """The numbers of texts are compared, as ONNX's Equal takes no texts before set 19."""
+    if f.graph.get_dtype(x) != STRING:
+        return None
+    known = [f.known(side) for side in (x, y)]
+    if known[0] is not None or known[1] is not None:
+        texts, other = (known[1], x) if known[0] is None else (known[0], y)
+        found = _equal_to_known(f, other, texts)
+    else:
+        found = f.Equal(*_numbered(f, x, y))
+    return found if f.node.type == "Equal" else f.Not(found)
+
+
+def _equal_to_known(f: Formula, x: str, texts: Any) -> Any:
+    """By a table of the texts; what is none of them has the number −1."""
+    entries, numbers = np.unique(decoded(texts), return_inverse=True)
+    keys = entries.tolist() or [""]
+    number = f.LabelEncoder(
+        x,
+        domain="ai.onnx.ml",
+        keys_strings=keys,
+        values_int64s=list(range(len(keys))),
+        default_int64=-1,
+    )
+    f.graph.set_dtype(number, INT64)
+    f.graph.copy_shape(x, number)
+    return f.Equal(number, numbers.reshape(texts.shape).astype(np.int64))
+
+
+def _numbered(f: Formula, x: str, y: str) -> list[str]:
+    """Numbers of texts, the same for the same text; with one text more, as Unique needs some."""
+    every = made(f, "Concat", [_flat(f, x), _flat(f, y), text("")], [STRING], [[-1]], axis=0)
+    kinds, shapes = [STRING, INT64, INT64, INT64], [[-1]] * 4
+    numbers = made(f, "Unique", [every], kinds, shapes)[2]
+    counts = [f.Reshape(f.Size(side), [1]) for side in (x, y)]
+    parts = [
+        f.Slice(numbers, [0], counts[0], [0]),
+        f.Slice(numbers, counts[0], f.Add(*counts), [0]),
+    ]
+    return [f.Reshape(part, f.Shape(side)) for part, side in zip(parts, (x, y), strict=True)]
+
+
+@converts("StringJoin")
+def _join(f: Formula, *parts: str) -> Any:
+    """One behind the other, with the separator in between."""
+    separator = np.array(f.attribute("separator"), object)
+    rank = max(len(f.shape(part)) for part in parts)
+    result = parts[0]
+    for part in parts[1:]:
+        if separator.item():
+            result = concat(f, result, separator, rank)
+        result = concat(f, result, part, rank)
+    return result if len(parts) > 1 else made(f, "Identity", [result], [STRING], [[-1] * rank])
 
 
 @converts("StringLower", "StringUpper")
@@ -87,8 +145,7 @@ def _match(f: Formula, x: str) -> Any:
 @converts("StringSplitV2")
 def _split(f: Formula, x: str, separator: str) -> Any:
     """Words, their places, and the smallest shape that has all these places."""
-    delimiter = f.value(separator).item()
-    delimiter = delimiter.decode() if isinstance(delimiter, bytes) else str(delimiter)
+    delimiter = str(decoded(f.value(separator)).item())
     if f.attribute("maxsplit") >= 0:
         raise ValueError("no form of a StringSplitV2 with a largest number of parts")
     count = f.Shape(x)

@@ -1,0 +1,213 @@
+"""Reductions: of the types that onnxruntime lacks, of segments, of all numbers up to a place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .choice import WIDER
+from .elementary import log1p
+from .formula import HANDLERS, Formula, converts
+from .left import converts_some, leave
+from .products import along_the_first
+
+SMALL = {"int8", "int16", "uint8", "uint16", "uint32"}
+LACKING = {
+    "Sum": SMALL,
+    "Mean": SMALL,
+    "Max": {"int16", "uint16", "uint32"},
+    "Min": {"int16", "uint16", "uint32"},
+    "ArgMax": {"bool", "int16", "uint16", "uint32"},
+    "ArgMin": {"bool", "int16", "uint16", "uint32"},
+}
+"""What onnxruntime does not reduce; all of these numbers are numbers of float64."""
+DOUBLE = 11
+"""ONNX's number of the type."""
+ADDS_SINCE, COMPARES_SINCE = 16, 18
+"""The operator sets whose ScatterND adds and multiplies, and takes the larger or smaller one."""
+SEGMENTS = {
+    "SegmentSum": ("add", ADDS_SINCE),
+    "SegmentMean": ("add", ADDS_SINCE),
+    "SegmentProd": ("mul", ADDS_SINCE),
+    "SegmentMax": ("max", COMPARES_SINCE),
+    "SegmentMin": ("min", COMPARES_SINCE),
+}
+
+
+def _reduce(graph: Any, node: Any, name: str, args: Any) -> None:
+    """Sums in int64, which are exact up to 2⁵³; those of int32 end at its limits.
+
+    The largest in float64: onnxruntime takes int64 from 2³¹ to 2³² for smaller than 0.
+    """
+    f = Formula(graph, node)
+    x, result = node.input[0], node.output[0]
+    if node.type in {"Max", "Min"} and _is_long(f, x, node.input[1]):
+        f.finish([_of_long_numbers(f, x, node.input[1])])
+        return
+    if graph.get_dtype(x) and f.dtype_of(x).name in LACKING[node.type]:
+        wide = np.int64 if node.type in {"Sum", "Mean"} else np.float64
+        graph.replace_input(node, x, f.cast(x, wide), 0)
+        if not node.type.startswith("Arg"):
+            kind, shape = graph.get_dtype(result), graph.get_shape(result)
+            back = graph.insert_new_node_on_output("Cast", result, to=kind).output[0]
+            graph.set_dtype(result, graph.get_dtype(node.input[0]))
+            graph.set_dtype(back, kind)
+            graph.set_shape(back, shape)
+    leave(graph, node)
+    _count_from_the_end(graph, node)
+
+
+def _is_long(f: Formula, x: str, axes: str) -> bool:
+    rank, known = f.graph.get_rank(x), f.known(axes)
+    if f.dtype_of(x) != np.int64 or not rank or known is None:
+        return False
+    return rank - 1 in {axis % rank for axis in known.ravel().tolist()}
+
+
+def _of_long_numbers(f: Formula, x: str, axes: str) -> Any:
+    """With an axis of extent 1 behind: along the last one onnxruntime takes some numbers from 2³¹
+    on for smaller ones."""
+    rank = len(f.shape(x))
+    gone = sorted({axis % rank for axis in f.value(axes).ravel().tolist()})
+    keep = int(bool(f.attribute("keep_dims")))
+    reduce = getattr(f, f"Reduce{f.node.type}")
+    x = f.unsqueeze(x, rank)
+    if f.graph.opset < COMPARES_SINCE:
+        x = reduce(x, axes=gone, keepdims=keep)
+    else:
+        x = reduce(x, gone, keepdims=keep)
+    return f.Squeeze(x, [-1])
+
+
+def _count_from_the_end(graph: Any, node: Any) -> None:
+    """tf2onnx would make a pooling of axes from 2 on, which onnxruntime lacks for float64."""
+    rank, axes = graph.get_rank(node.input[0]), node.get_attr_value("axes")
+    if rank and axes and graph.get_dtype(node.input[0]) == DOUBLE:
+        node.set_attr("axes", [axis - rank if axis >= 0 else axis for axis in axes])
+
+
+HANDLERS.update({kind: (_reduce, []) for kind in LACKING})
+
+
+@converts_some("Prod")
+def _product(f: Formula, x: str, axes: str) -> Any:
+    """One axis after the other, step by step: TensorFlow's products wrap, those of ONNX do not."""
+    dtype = f.dtype_of(x)
+    if dtype.name not in SMALL:
+        return None
+    rank = len(f.shape(x))
+    gone = sorted({axis % rank for axis in f.value(axes).ravel().tolist()})
+    x = f.cast(x, WIDER[dtype.name])
+    for axis in reversed(gone):
+        x = _last_product(f, x, axis)
+    x = f.cast(x, dtype)
+    return f.unsqueeze(x, *gone) if f.attribute("keep_dims") and gone else x
+
+
+def _last_product(f: Formula, x: str, axis: int) -> str:
+    """The last of the products along an axis, behind a one."""
+    shape = f.shape(x)
+    rest = [*range(axis), *range(axis + 1, len(shape))]
+    x = f.Transpose(x, perm=[axis, *rest])
+    extents = f.slice(f.Shape(x), 1, len(shape), 0)
+    one = f.Expand(np.ones((), f.dtype_of(x)), f.Concat([1], extents, axis=0))
+    row = f.Concat(one, x, axis=0)
+    f.graph.set_shape(row, [-1, *(shape[axis] for axis in rest)])
+    result = f.Gather(along_the_first(f, row), np.int64(-1), axis=0)
+    f.graph.set_shape(result, [shape[axis] for axis in rest])
+    return str(result)
+
+
+@converts_some(*SEGMENTS)
+def _segments(f: Formula, data: str, ids: str) -> Any:
+    """Scattered into rows of the neutral number; of an empty segment, 0 or a product of 1."""
+    kind, dtype = f.node.type, f.dtype_of(data)
+    reduction, since = SEGMENTS[kind]
+    if f.graph.opset < since:
+        if kind in {"SegmentSum", "SegmentProd"}:
+            return None
+        raise ValueError(f"{kind} needs opset {since}")
+    if dtype == np.uint64:
+        raise ValueError(f"no form of {kind} for {dtype}")
+    wide = np.dtype(WIDER.get(dtype.name, dtype.name))
+    ids, data = f.cast(ids, np.int64), f.cast(data, wide)
+    end = np.iinfo(np.int64).max
+    rows = f.Add(f.Slice(f.Concat([-1], ids, axis=0), [-1], [end], [0]), [1])
+    inner = f.Slice(f.Shape(data), [1], [end], [0])
+    start = f.Expand(_neutral(reduction, wide), f.Concat(rows, inner, axis=0))
+    places = f.unsqueeze(ids, 1)
+    total = f.ScatterND(start, places, data, reduction=reduction)
+    if kind not in {"SegmentSum", "SegmentProd"}:
+        ones = f.Expand(np.int64(1), f.Shape(ids))
+        counts = f.ScatterND(f.Expand(np.int64(0), rows), places, ones, reduction="add")
+        counts = f.Reshape(counts, [-1] + [1] * (len(f.shape(data)) - 1))
+        if kind == "SegmentMean":
+            total = f.Div(total, f.cast(f.Max(counts, np.int64(1)), wide))
+        else:
+            total = f.Where(f.Equal(counts, np.int64(0)), np.zeros((), wide), total)
+    return f.cast(total, dtype)
+
+
+def _neutral(reduction: str, dtype: np.dtype[Any]) -> np.ndarray:
+    """What changes no number that it is reduced with."""
+    if reduction in {"add", "mul"}:
+        return np.asarray(reduction == "mul", dtype)
+    sign = -1 if reduction == "max" else 1
+    if dtype.kind == "f":
+        return np.asarray(sign * np.inf, dtype)
+    limits = np.iinfo(dtype)
+    return np.asarray(limits.min if sign < 0 else limits.max, dtype)
+
+
+@converts("CumulativeLogsumexp")
+def _log_of_sums(f: Formula, x: str, axis: str) -> Any:
+    """A Scan along the first axis, from −∞ on, with one step more where there may be none."""
+    dtype = f.dtype_of(x)
+    f.dtype = np.dtype(WIDER.get(dtype.name, dtype.name))
+    rank = len(f.shape(x))
+    place = int(f.value(axis)) % rank
+    first = [place, *(axis for axis in range(rank) if axis != place)]
+    backwards, end = bool(f.attribute("reverse")), np.iinfo(np.int64).max
+    x = f.Transpose(f.cast(x, f.dtype) if f.dtype != dtype else x, perm=first)
+    nothing = f.Expand(-float("inf"), f.slice(f.Shape(x), 1, rank, 0))
+    more = f.unsqueeze(nothing, 0)
+    y = _scan(f, nothing, f.Concat(*((x, more) if not backwards else (more, x)), axis=0), backwards)
+    y = f.slice(y, 1, end, 0) if backwards else f.slice(y, 0, -1, 0)
+    y = f.Transpose(y, perm=np.argsort(first).tolist())
+    return f.cast(y, dtype) if f.dtype != dtype else y
+
+
+def _scan(f: Formula, start: str, x: str, backwards: bool) -> str:
+    """Step by step m + log(1 + e^(n − m)) of the larger and the smaller number."""
+    from tf2onnx import utils
+
+    kind, shape = f.graph.get_dtype(x), f.shape(x)
+    step = f.within()
+    step.dtype = f.dtype
+    before, number = (utils.make_name(name) for name in ("before", "number"))
+    for name in (before, number):
+        step.graph.add_graph_input(name, kind, shape[1:])
+    large = step.Max(before, number)
+    gap = step.Sub(step.Min(before, number), large)
+    grown = step.Add(large, log1p(step, step.Exp(gap)))
+    after = step.Where(step.Equal(large, -float("inf")), large, grown)
+    result = step.Identity(before if f.attribute("exclusive") else after)
+    for name in (after, result):
+        step.graph.add_graph_output(name, kind, shape[1:])
+    directions = [int(backwards)]
+    made = f.graph.make_node(
+        "Scan",
+        [start, x],
+        attr={
+            "num_scan_inputs": 1,
+            "scan_input_directions": directions,
+            "scan_output_directions": directions,
+        },
+        output_count=2,
+        shapes=[shape[1:], shape],
+        dtypes=[kind, kind],
+        op_name_scope=f.node.name,
+        branches={"body": step.graph},
+    )
+    return str(made.output[1])
