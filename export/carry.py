@@ -127,9 +127,9 @@ def _reshaped(given: Map, shape: Shape, result: Shape) -> Map | None:
         return Map(given.scale.reshape(tail), given.shift.reshape(tail))
     if None in shape[1:] or None in result[1:]:
         return None
-    target = (1, *(size for size in result[1:] if size is not None))
+    target = [size for size in result[1:] if size is not None]
     full = [spread(a, shape, range(1, len(shape))) for a in (given.scale, given.shift)]
-    return Map.of(*(array.reshape(target) for array in full if array is not None))
+    return Map.of(*(a.reshape(len(a), *target) for a in full if a is not None))
 
 
 class Permuting(Single):

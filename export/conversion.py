@@ -18,12 +18,13 @@ from .convert import convert, convert_graph
 from .ends import Ends
 from .fold_onnx import fold_onnx
 from .folding import Fold, fold
-from .formats import Format
+from .formats import FLOAT32, Format
 from .graph import Graph
 from .guards import guard
 from .inference import drop_training_only
 from .opset import raise_opset
 from .pin_shapes import pin_shapes
+from .plain_names import plain_names
 from .program import Arrays, KerasProgram, Program
 from .quantize import quantize
 from .rewrites import rewrite
@@ -72,35 +73,37 @@ def convert_program(
     Raises:
         ConversionError: A layer has no ONNX form.
     """
-    with clock.stage("fold", "folding"):
-        graph, folds, dropped = plan(program)
-    with clock.stage("convert", "converting"):
-        if graph is None:
-            model = convert(program, program.inputs, opset, careful=careful)
-        else:
-            model = convert_graph(graph, opset, careful)
-            folds = fold_onnx(model, graph, folds)
-        half = stored.name == "float16"
-        guard(model, half)
-        if not half:
-            write_steps(model)
-        ends.transpose(model, program.inputs)
-        model = quantize(model, stored, [ends.arrays(program.inputs, x) for x in calibration])
-        if half:  # in float32 even there, so not before the rest is float16
-            write_steps(model)
-        raise_opset(model, opset)
-        settle(model)
+    nodes = program.graph.nodes if isinstance(program, KerasProgram) else ()
+    with plain_names(nodes):
+        with clock.stage("fold", "folding"):
+            graph, folds, dropped = plan(program, stored)
+        with clock.stage("convert", "converting"):
+            if graph is None:
+                model = convert(program, program.inputs, opset, careful=careful)
+            else:
+                model = convert_graph(graph, opset, careful)
+                folds = fold_onnx(model, graph, folds, stored)
+            half = stored.name == "float16"
+            guard(model, half)
+            if not half:
+                write_steps(model)
+            ends.transpose(model, program.inputs)
+            model = quantize(model, stored, [ends.arrays(program.inputs, x) for x in calibration])
+            if half:  # in float32 even there, so not before the rest is float16
+                write_steps(model)
+            raise_opset(model, opset)
+            settle(model)
     return Conversion(model, folds, dropped)
 
 
-def plan(program: Program) -> tuple[Graph | None, list[Fold], list[str]]:
+def plan(program: Program, stored: Format = FLOAT32) -> tuple[Graph | None, list[Fold], list[str]]:
     """The graph to convert, what becomes of each batch normalization, and which layers leave."""
     if not isinstance(program, KerasProgram):
         return None, [], []
     graph = without_bfloat16(trace(program.model))
     graph.input_ports = program.inputs
     dropped = drop_training_only(graph)
-    folds = fold(graph)
+    folds = fold(graph, stored)
     graph.exact.clear()  # only folding needs them, and they are twice the weights
     rewrite(graph)
     pin_shapes(graph)

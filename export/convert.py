@@ -19,9 +19,9 @@ from .calls import shorter_calls
 from .control_flow import plain_control_flow
 from .errors import ConversionError, reason
 from .graph import Graph, Node, layer_of
+from .grouped import uncompiled_traces
 from .mending import Message, exact_casts, messages_of_tf2onnx, sets_in_order
 from .opset import LAST_OF_TF2ONNX, MAXIMUM_OPSET
-from .plain_names import plain_names
 from .precision import in_float32
 from .weights import NAME, Weights, bind, fold_constants
 
@@ -49,7 +49,7 @@ def convert_graph(graph: Graph, opset: int, careful: bool = False) -> ir.Model:
         in_float32(layers),
         shorter_calls(layers, opset),
         plain_control_flow(),
-        plain_names(graph),
+        uncompiled_traces(),
     ):
         return _convert_graph(graph, layers, opset, careful)
 

@@ -23,6 +23,7 @@ import keras
 import numpy as np
 
 from .folding import Fold
+from .formats import FLOAT32, Format
 from .graph import Graph, Node, flatten_layers, layer_of, scope_of
 from .onnx_channels import (
     along,
@@ -44,11 +45,13 @@ if TYPE_CHECKING:
 ARITHMETIC = {"Mul", "Add", "Sub", "Div"}
 
 
-def fold_onnx(model: ir.Model, graph: Graph, folds: Sequence[Fold]) -> list[Fold]:
+def fold_onnx(
+    model: ir.Model, graph: Graph, folds: Sequence[Fold], stored: Format = FLOAT32
+) -> list[Fold]:
     """Fold the runs inside closed layers, in place; return the report with what has changed."""
     closed = [node for node in graph.nodes if _is_closed(node)]
     scopes = tuple(scope_of(node.name) for node in closed)
-    moved = list(_Pass(model, scopes, _norms(closed)).run()) if scopes else []
+    moved = list(_Pass(model, scopes, _norms(closed), stored).run()) if scopes else []
     return [_told(entry, model, graph, closed, moved) for entry in folds]
 
 
@@ -138,10 +141,13 @@ class _Run:
 class _Pass:
     """Fold every run that a linear node can absorb."""
 
-    def __init__(self, model: ir.Model, scopes: tuple[str, ...], norms: re.Pattern[str]) -> None:
+    def __init__(
+        self, model: ir.Model, scopes: tuple[str, ...], norms: re.Pattern[str], stored: Format
+    ) -> None:
         self.graph = model.graph
         self.scopes = scopes
         self.norms = norms
+        self.stored = stored
 
     def run(self) -> Iterator[tuple[list[str], list[ir.Node]]]:
         """Names of the nodes of each run that was folded, and the nodes that it went into."""
@@ -199,6 +205,8 @@ class _Pass:
         if scale is None or shift is None:
             return []
         is_product = node.op_type == "MatMul"
+        if not is_product and not self.stored.folds_into_convolutions:
+            return []
         if is_product and len(run.nodes) < 2 and run.nodes[0].op_type == "Add":
             return []
         weights = numbers(node.inputs[1])
@@ -221,7 +229,7 @@ class _Pass:
     def _into_following(self, run: _Run) -> list[ir.Node]:
         own = all(self.norms.match(node.name or "") for node in run.nodes)
         # Any other constant could have more channels than x.
-        if not own or run.y.is_graph_output():
+        if not self.stored.folds_forwards or not own or run.y.is_graph_output():
             return []
         plans = []
         for use in run.y.uses():

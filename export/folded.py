@@ -18,7 +18,7 @@ from .clock import Clock
 from .copied import copied
 from .errors import ParityError, SourceError, reason
 from .folding import fold as fold_graph
-from .graph import Graph, naming
+from .graph import Graph, Node, naming
 from .inference import drop_training_only, float64
 from .judging import Data, add_truth, own_rows, report_on
 from .parity import Judge
@@ -41,9 +41,10 @@ def fold(
 
     What `to_onnx` does before it converts, for those who stay with Keras: the same folds, in
     float64, rounded once. Nested models are laid open, so the result is one flat Functional model
-    with inputs and outputs in the same structure. Before it is returned it is compared with the
-    model, as an ONNX file would be. The model itself is not changed, and shares with the result
-    only the functions that its layers were given, as those of a Lambda.
+    with inputs and outputs in the same structure; a Sequential with masks stays one. Before it is
+    returned it is compared with the model, as an ONNX file would be. The model itself is not
+    changed, and shares with the result only the functions that its layers were given, as those of
+    a Lambda.
 
     Args:
         model: A built Sequential or Functional model, or the path of a `.keras` or `.h5` file.
@@ -98,7 +99,7 @@ def fold(
 
 
 def _model_of(graph: Graph, original: keras.Model) -> keras.Model:
-    """The graph as a Functional model with the inputs and outputs of the original."""
+    """The graph as a model with the inputs and outputs of the original."""
     function: Any = open_function(original)
     names = unique(node.name.replace("/", "_") for node in graph.nodes)
     operations: dict[int, Any] = {}
@@ -116,6 +117,13 @@ def _model_of(graph: Graph, original: keras.Model) -> keras.Model:
         )
         for value, tensor in zip(graph.inputs, function.inputs, strict=True)
     ]
+    chain = _masked_chain(graph) if isinstance(original, keras.Sequential) else None
+    if chain is not None:
+        steps = [operations[id(node.operation)] for node in chain]
+        model = keras.Sequential([*inputs, *steps], name=original.name)
+        again = _masked_chain(trace(model)) or []
+        if [_takes_mask(node) for node in again] == [_takes_mask(node) for node in chain]:
+            return model
     table: dict[int, Any] = dict(zip(map(id, graph.inputs), inputs, strict=True))
     for node in graph.nodes:
         arguments, keywords = node.substitute(table)
@@ -128,6 +136,29 @@ def _model_of(graph: Graph, original: keras.Model) -> keras.Model:
         tree.pack_sequence_as(function._outputs_struct, outputs),
         name=original.name,
     )
+
+
+def _masked_chain(graph: Graph) -> list[Node] | None:
+    """The layers of a graph in which each reads the one before, and masks that Keras computes.
+
+    Such a Sequential stays one: in a `.h5` file, Keras cannot read a Functional model with masks.
+    """
+    chain = [node for node in graph.nodes if isinstance(node.operation, keras.Layer)]
+    ends = [*graph.inputs, *(node.outputs[0] for node in chain)]
+    follows = all(
+        len(node.arguments) == 1
+        and node.arguments[0] is value
+        and not any(node.keywords[key] for key in node.keywords if key != "mask")
+        for node, value in zip(chain, ends, strict=False)
+    )
+    different = {id(node.operation) for node in chain}
+    if not follows or len(different) < len(chain) or len(chain) == len(graph.nodes):
+        return None
+    return chain if ends[-1] is graph.outputs[0] else None
+
+
+def _takes_mask(node: Node) -> bool:
+    return node.keywords.get("mask") is not None
 
 
 def _run_of(folded: keras.Model) -> Callable[[Arrays], Arrays]:

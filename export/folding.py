@@ -26,10 +26,12 @@ import numpy as np
 
 from . import absorb
 from .carry import CARRIERS
+from .formats import FLOAT32, Format
 from .graph import Graph, Node, Value, flatten_layers
 from .inference import distance_from_zero, is_batch_normalization, map_of
+from .linear import is_convolution
 from .maps import Map, Shape
-from .moves import Cost, Moves, Plan, Site, own_part
+from .moves import UNCENTRED, Cost, Moves, Plan, Site, own_part
 from .rebuild import rebuild
 from .remainder import remainder
 
@@ -60,16 +62,21 @@ class Fold:
         return f"{self.layer}: folded into {', '.join(self.into)}{rest}"
 
 
-def fold(graph: Graph) -> list[Fold]:
-    """Move every map of the graph to where it costs least, in place."""
-    return _Folding(graph).run()
+def fold(graph: Graph, stored: Format = FLOAT32) -> list[Fold]:
+    """Move every map of the graph to where it costs least, in place.
+
+    Args:
+        graph: The graph.
+        stored: The numbers of the file; int8 does not bear every fold.
+    """
+    return _Folding(graph, stored).run()
 
 
 class _Folding:
     """All maps of one graph."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, stored: Format) -> None:
+        self.graph, self.stored = graph, stored
         self.sites: dict[int, Site] = {}
         self.into: dict[str, list[str]] = {}
         for node in graph.nodes:
@@ -104,6 +111,8 @@ class _Folding:
             best: Plan | None = None
             cost: Cost = (len(group) * site.map.nodes, len(group), np.inf)
             for plan in self._plans(group, site):
+                if not self._is_borne(plan, site):
+                    continue
                 new = self.moves.cost(plan, group)
                 if new < cost and (best is not None or new[:2] < cost[:2]):
                     best, cost = plan, new
@@ -112,6 +121,15 @@ class _Folding:
             if best is not None:
                 self._commit(best, group)
                 return True
+        return False
+
+    def _is_borne(self, plan: Plan, site: Site) -> bool:
+        """Whether the numbers of the file bear a plan."""
+        absorbing = (edit.node for edit in plan.edits if edit.absorbed is not None)
+        convolutions = [node.name for node in absorbing if is_convolution(node.operation)]
+        if not convolutions or self.stored.folds_into_convolutions:
+            return True
+        site.reasons.append(f"`{convolutions[0]}` rounds its whole kernel in one range")
         return False
 
     def _groups(self, node: Node) -> Iterator[list[Node]]:
@@ -126,12 +144,15 @@ class _Folding:
     def _plans(self, group: list[Node], site: Site) -> Iterator[Plan]:
         """Move the whole map; else its scale or its shift, where the other one stays."""
         whole, neutral = site.map, Map.identity(site.map.scale.ndim)
-        ahead = not (site.far and whole.shifts)
+        far = any(self.sites[id(node)].far for node in group)
+        ahead = self.stored.folds_forwards and not (far and whole.shifts)
         yield self.moves.backward(group, whole, neutral, site.reasons)
         if ahead:
             yield self.moves.forward(group, whole, neutral, site.reasons)
+        elif not self.stored.folds_forwards:
+            site.reasons.append("what is behind it takes all channels in one range")
         else:
-            site.reasons.append("its data lie far from zero, and must be centred first")
+            site.reasons.append(UNCENTRED)
         if whole.nodes < 2:
             return
         scale, shift, first = whole.only_scale(), whole.only_shift(), whole.shift_first()
@@ -139,7 +160,8 @@ class _Folding:
         if ahead:
             yield self.moves.forward(group, shift, scale, [])
         if first is not None:
-            yield self.moves.forward(group, scale, first, [])
+            if self.stored.folds_forwards:
+                yield self.moves.forward(group, scale, first, [])
             yield self.moves.backward(group, first, scale, [])
 
     # Changes
@@ -164,7 +186,7 @@ class _Folding:
                 other = self.sites[id(edit.node)]
                 other.map, other.changed = edit.merged, True
                 other.names = list(dict.fromkeys((*other.names, *site.names)))
-                other.far = other.far or site.far
+                other.far = other.far or (site.far and not plan.forwards)
         stays: set[int] = set()
         for value, one, readers in plan.rest:
             own = own_part((value, one, readers), plan.forwards, group)
@@ -201,7 +223,9 @@ class _Folding:
         behind = Value(value.shape, value.dtype)
         node = Node(None, (value,), {}, (behind,), self._name(site.names[0]))
         self.graph.nodes.insert(place, node)
-        self.sites[id(node)] = replace(site, map=one, changed=True, reasons=[])
+        self.sites[id(node)] = replace(
+            site, map=one, far=site.far and one.shifts, changed=True, reasons=[]
+        )
         for reader in readers:
             reader.arguments, reader.keywords = reader.substitute({id(value): behind})
         if outputs:
@@ -218,13 +242,16 @@ class _Folding:
         self.graph.bypass(node)
 
     def _settle(self, node: Node) -> None:
-        """Give a map that stays its operation; a layer that was not touched keeps its own."""
+        """Give a map that stays its operation.
+
+        A layer that was not touched keeps its own, unless it multiplies by one or adds zero.
+        """
         site = self.sites.get(id(node))
         if site is None:
             return
         if not site.map.nodes:
             self._remove(node)
-        elif site.changed or is_batch_normalization(node):
+        elif site.changed or site.map.nodes < 2 or is_batch_normalization(node):
             name = node.name.rpartition("/")[2]
             node.operation = remainder(self.graph, site.map, name, site.policy)
             node.arguments, node.keywords = (node.inputs[0],), {}

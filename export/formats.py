@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -69,6 +69,8 @@ class Format:
         safety: The tolerance as a multiple of what the rounding does to the outputs.
         matrices_only: Whether vectors (biases, statistics) stay in float32.
         inputs: Whether the inputs are rounded, too.
+        measured: Whether ranges were measured beforehand, so that products are rounded, too, and
+            not their factors alone.
     """
 
     name: str
@@ -77,17 +79,31 @@ class Format:
     safety: float = SAFETY
     matrices_only: bool = False
     inputs: bool = False
+    measured: bool = False
 
     @property
     def reach_factor(self) -> float:
         """What a reach is multiplied by, so that SAFETY times it is this format's tolerance."""
         return self.safety / SAFETY
 
+    @property
+    def folds_forwards(self) -> bool:
+        """Whether a product may absorb what is in front of it: not where all channels of its
+        factor are rounded in one range."""
+        return not self.results.steps
+
+    @property
+    def folds_into_convolutions(self) -> bool:
+        """Whether a convolution may absorb what is behind it: not where its kernel is rounded in
+        one range, as onnxruntime does if ranges are not measured."""
+        return not self.results.steps or self.measured
+
     def move_weight(self, value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A weight as it might have been stored."""
         if self.matrices_only and value.ndim < 2:
             return FLOAT32.move_weight(value, rng)
-        moved: np.ndarray = value + self.weights.noise(value, rng, channels=True)
+        channels = value.ndim == 2 or self.folds_into_convolutions
+        moved: np.ndarray = value + self.weights.noise(value, rng, channels=channels)
         return moved
 
 
@@ -109,11 +125,14 @@ FORMATS = {
         "int8",
         Rounding(0.0, steps=126),
         Rounding(0.0, steps=255),
-        safety=3.0,
+        safety=4.0,
         matrices_only=True,
         inputs=True,
     ),
 }
+
+
+STATIC_INT8 = replace(FORMATS["int8"], measured=True)
 
 
 def format_of(name: str) -> Format:

@@ -209,12 +209,14 @@ def _dtype(kind: int) -> str:
 
 def _inspect_program(model: Any, unsafe: bool, imports: Sequence[str]) -> Inspection:
     from .conversion import plan
+    from .plain_names import plain_names
     from .program import KerasProgram
     from .source import open_source
 
     program = open_source(model, unsafe=unsafe, imports=imports, accepted=ACCEPTED)
     nodes = program.graph.nodes if isinstance(program, KerasProgram) else None
-    folds = plan(program)[1]
+    with plain_names(program.graph.nodes if isinstance(program, KerasProgram) else ()):
+        folds = plan(program)[1]
     facts: dict[str, Any] = {}
     if any(fold.closed and fold.reason for fold in folds):
         try:

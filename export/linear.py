@@ -271,7 +271,7 @@ class Convolution:
         """The layer's answer to a shift: a run of its linear part in float64."""
         layer, axis = call.layer, _channels(call.layer, call.given)
         extents = list(call.given)
-        extents[0] = 1
+        extents[0] = len(shift)
         if varies(shift) <= {axis} and _is_borderless(layer):
             spatial = [i for i in range(1, len(extents)) if i != axis]
             for place, reach in zip(spatial, _reach(layer), strict=True):
@@ -360,3 +360,9 @@ LINEAR: dict[type, Absorber] = {
     keras.layers.SeparableConv1D: _SEPARABLE,
     keras.layers.SeparableConv2D: _SEPARABLE,
 }
+
+
+def is_convolution(operation: Any) -> bool:
+    """Whether it is one, or applies one to each time step."""
+    layer = getattr(operation, "layer", operation)
+    return isinstance(LINEAR.get(type(layer)), Convolution)

@@ -28,6 +28,7 @@ Cost = tuple[float, int, float]
 Rest = tuple[Value, Map, tuple[Node, ...]]
 """A map that is left at a value, for these of its readers."""
 _Wanted = dict[int, tuple[Value, list[tuple[Node, Map]]]]
+UNCENTRED = "its data lie far from zero, and must be centred first"
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Site:
         map: What it computes now.
         names: The layers that it, or what has been merged into it, comes from.
         policy: Of its dtype.
-        far: Whether its data lie far from zero and are not rounded yet.
+        far: Whether it centres data that lie far from zero and are not rounded yet.
         changed: Whether it is no longer what its layer computes.
         reasons: Why it did not move.
     """
@@ -153,6 +154,8 @@ class Moves:
         if len({value.dtype for value in (*values, node.outputs[0])}) > 1:
             return f"`{node.name}` computes in another dtype"
         own = self.sites.get(id(node))
+        if own is not None and own.far:
+            return UNCENTRED
         if own is not None:
             return Edit(node, merged=given[id(values[0])].then(own.map)), None
         if absorb.absorbs(node.operation):
@@ -224,6 +227,8 @@ class Moves:
         if any(reader.outputs[0].dtype != value.dtype for reader, _ in wishes):
             return f"`{node.name}` computes in another dtype"
         own = self.sites.get(id(node))
+        if own is not None and own.far:
+            return UNCENTRED
         if own is not None:
             return Edit(node, merged=own.map.then(wish)), []
         if absorb.absorbs(node.operation):
@@ -237,7 +242,12 @@ class Moves:
         if any(given.dtype != value.dtype for given in node.inputs):
             return f"`{node.name}` computes in another dtype"
         before = carrier.backward(self.graph, node, wish)
-        return before if isinstance(before, str) else (Edit(node), before)
+        if isinstance(before, str):
+            return before
+        found = {id(given): one for given, one in before}
+        if not all(one.equals(found[id(given)]) for given, one in before):
+            return f"`{node.name}` reads a value twice, and would need different maps of it"
+        return Edit(node), before
 
     def _note(
         self, node: Node, step: tuple[Edit, Any] | str, where: str, reasons: list[str]

@@ -18,7 +18,7 @@ from .constants import check_constants, is_ours, other_version
 from .conversion import convert_program
 from .ends import Ends
 from .errors import ConversionError, OptionError, ParityError, SourceError
-from .formats import Format, format_of
+from .formats import FORMATS, STATIC_INT8, Format, format_of
 from .judging import (
     Data,
     add_truth,
@@ -35,7 +35,7 @@ from .opset import DEFAULT_OPSET, check_opset
 from .parity import Judge
 from .ports import Port, agreed
 from .program import KerasProgram, Program
-from .quantize import format_in, has_fixed_ranges, holds_bfloat16
+from .quantize import format_in, holds_bfloat16
 from .report import INCONCLUSIVE, NOT_WRITTEN, Report
 from .serialize import external_data as data_of
 from .serialize import needs_external_data, serialize
@@ -275,7 +275,7 @@ def verify(
     _fix_extents(program, ends)
     own = own_rows(program, data)
     stored = format_in(proto)
-    random = not (stored.name == "int8" and has_fixed_ranges(proto))
+    random = not stored.measured
     if not random and not own:
         raise OptionError(
             f"{onnx_path} has int8 numbers of ranges that were measured on data, and can be "
@@ -299,8 +299,10 @@ def verify(
     if is_ours(noted) and why is not None:
         report.notes.append(f"constants were not compared one by one: {why}")
     elif is_ours(noted):
+        # What it says of itself, since small matrices of a bfloat16 file are none.
+        written = FORMATS.get(noted.get("precision", ""), stored)
         report.constants = check_constants(
-            program, Path(onnx_path), report.opset, ends, stored, clock, is_careful(noted)
+            program, Path(onnx_path), report.opset, ends, written, clock, is_careful(noted)
         )
         if report.constants is None:
             report.notes.append(
@@ -332,7 +334,7 @@ def _format(precision: str, calibration: Data | None) -> Format:
         raise OptionError(
             f"`calibration` is for precision='int8'. Received: precision={precision!r}."
         )
-    return stored
+    return stored if calibration is None else STATIC_INT8
 
 
 def _fix_extents(program: Program, ends: Ends) -> None:

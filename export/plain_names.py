@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 from keras.src.utils.naming import to_snake_case  # Keras' own names are made by it
 
-from .graph import Graph, Node, flatten_layers
+from .graph import Node, flatten_layers
 
 
 @contextmanager
-def plain_names(graph: Graph) -> Iterator[None]:
+def plain_names(nodes: Iterable[Node]) -> Iterator[None]:
     """Let layers inside others, which name what they compute, have such names."""
     before: list[tuple[Any, str]] = []
     try:
-        for node in graph.nodes:
+        for node in nodes:
             seen: Counter[str] = Counter()
             for layer in _unsaved(node):
                 stem = unnumbered(layer)

@@ -148,8 +148,10 @@ class KerasProgram:
     def reaches(
         self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
     ) -> Iterator[Arrays]:
-        if self._widened is not None:
-            return self._widened.reaches(arrays, exact, rng, stored)
+        if self._widened is not None or stored.results.steps:
+            # What int8 rounds, the factors of products, only operations show.
+            widened = self._widened or Widened(self._call)
+            return widened.reaches(arrays, exact, rng, stored)
         return self._reaches(arrays, exact, rng, stored)
 
     def _reaches(

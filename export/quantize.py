@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ConversionError, reason
-from .formats import FLOAT32, FORMATS, Format
+from .formats import FLOAT32, FORMATS, STATIC_INT8, Format
 from .weights import LARGE
 
 if TYPE_CHECKING:
@@ -83,11 +83,12 @@ def format_in(proto: onnx.ModelProto) -> Format:
         return FLOAT32
     kinds = {node.op_type for node in proto.graph.node}
     if kinds & {"DequantizeLinear", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}:
-        return FORMATS["int8"]
+        return STATIC_INT8 if "QuantizeLinear" in kinds else FORMATS["int8"]
     stored = {tensor.data_type for tensor in proto.graph.initializer}
     for name, kind in (
-        ("float16", onnx.TensorProto.FLOAT16),
+        # First, since the layers of a bfloat16 file may compute in float16.
         ("bfloat16", onnx.TensorProto.BFLOAT16),
+        ("float16", onnx.TensorProto.FLOAT16),
     ):
         if kind in stored:
             return FORMATS[name]
@@ -100,11 +101,6 @@ def holds_bfloat16(model: ir.Model) -> bool:
 
     constants = model.graph.initializers.values()
     return any(value.dtype == ir.DataType.BFLOAT16 for value in constants)
-
-
-def has_fixed_ranges(proto: onnx.ModelProto) -> bool:
-    """Whether int8 ranges were measured beforehand, so that only data like that fits."""
-    return any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
 
 
 def _narrow_matrices(model: ir.Model) -> None:

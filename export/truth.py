@@ -96,7 +96,7 @@ class Witness:
     def _run(self, inputs: Arrays, data: str) -> Truth:
         native = self.program.run(inputs)
         exact, reach = self._wide(inputs, native)
-        return Truth(inputs, data, native, exact, reach, self._runs > 1)
+        return Truth(inputs, data, native, exact, reach, self.stored is FLOAT32 and self._runs > 1)
 
     def _part(self, whole: Truth, rows: Rows, batch: Batch, last: bool) -> Truth | None:
         """The truth of one batch, taken from that of all rows; None if it cannot be."""
@@ -133,7 +133,7 @@ class Witness:
     @property
     def _runs(self) -> int:
         little = self.float64_failure is None and self.program.work() <= LITTLE_WORK
-        return RUNS if little and self.stored is FLOAT32 else 1
+        return RUNS if little else 1
 
 
 def _agree(results: Arrays, truth: Truth) -> bool:

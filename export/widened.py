@@ -6,8 +6,8 @@ traced function are run one by one, on float64 where it was a shorter float. An 
 no float64 form, or looks at bits, is given the dtypes it was traced with.
 
 Rounding is seen operation by operation: variables are moved as the file's format rounds weights,
-and every new number that float32 cannot hold by what storing it might do. What int8 rounds, the
-factors of products, are moved where they enter one.
+and every new number that float32 cannot hold by what storing it might do. What int8 rounds are the
+factors of products, and where ranges were measured beforehand, the products.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context, execute
 
 from .formats import FLOAT32, Format
+from .grouped import uncompiled_traces
 from .rounding import SMOOTH, distance, move_input, noise_of
 
 SHORT = (tf.float32, tf.float16, tf.bfloat16)
@@ -75,7 +76,7 @@ class Widened:
         function = self._function(arrays)
         run = _Run(function.graph, perturb, stored)
         given = [_wide(tf.convert_to_tensor(array)) for array in arrays]
-        if perturb is not None:
+        if perturb is not None and not stored.results.steps:
             given = [tf.convert_to_tensor(move_input(x.numpy(), perturb, stored)) for x in given]
         return [np.asarray(result) for result in run(given)]
 
@@ -102,7 +103,8 @@ class Widened:
         if key not in self._traced:
             signature = [tf.TensorSpec(x.shape, tf.convert_to_tensor(x).dtype) for x in arrays]
             function = tf.function(self._call, autograph=False)
-            self._traced[key] = function.get_concrete_function(*signature)
+            with uncompiled_traces():
+                self._traced[key] = function.get_concrete_function(*signature)
         return self._traced[key]
 
 
@@ -113,6 +115,7 @@ class _Run:
         self.graph, self.perturb, self.stored = graph, perturb, stored
         self.narrow: set[str] = set(OF_BITS)
         self.work = 0
+        self.weights: list[Any] = []
 
     def __call__(self, given: Sequence[Any]) -> list[Any]:
         captured = [outside for outside, _ in self.graph.captures]
@@ -151,16 +154,24 @@ class _Run:
             return inputs
         if kind == "Const":
             return [_wide(tf.constant(tf.make_ndarray(operation.get_attr("value"))))]
-        if self.stored.results.steps and kind in PRODUCTS:
-            inputs = [self._moved(value, self._as_stored) for value in inputs]
+        quantized = self.stored.results.steps > 0 and kind in PRODUCTS
+        if quantized:
+            inputs = [x if self._is_weight(x) else self._moved(x, self._as_stored) for x in inputs]
         results = [_wide(y) for y in self._computed(operation, inputs)]
         self.work += sum(1 + math.prod(y.shape) for y in results if y.dtype not in OPAQUE)
         if kind in READING:
-            return [self._moved(y, self.stored.move_weight) for y in results]
-        if kind in EXACT:
+            results = [self._moved(y, self.stored.move_weight) for y in results]
+        if kind in READING or (kind in EXACT and any(map(self._is_weight, inputs))):
+            self.weights += results
+        if kind in READING or kind in EXACT:
             return results
+        if quantized and self.stored.measured:
+            return [self._moved(y, self._as_stored) for y in results]
         smooth = kind.lower() in SMOOTH
         return [self._moved(y, partial(self._rounded, smooth)) for y in results]
+
+    def _is_weight(self, value: Any) -> bool:
+        return any(value is weight for weight in self.weights)
 
     def _inner(self, operation: Any, attribute: str, inputs: Sequence[Any]) -> list[Any]:
         return self._run(self._graph(operation.get_attr(attribute).name), inputs)

@@ -168,3 +168,14 @@ def test_a_file_of_small_matrices_says_that_it_is_in_float32(inputs, notes, tmp_
     report = export.to_onnx(model, tmp_path / "model.onnx", precision="bfloat16")
     assert [note for note in report.notes if "no matrix is large enough" in note] == report.notes
     assert len(report.notes) == notes
+
+
+def test_constants_of_a_bfloat16_file_of_float16_layers(tmp_path):
+    steps = [layers.Conv2D(8, 3, dtype="mixed_float16"), layers.GlobalAveragePooling2D()]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *steps, layers.Dense(10)])
+    export.to_onnx(model, tmp_path / "model.onnx", precision="bfloat16")
+    report = export.verify(model, tmp_path / "model.onnx")
+    assert report.passed
+    assert report.constants.compared
+    model.layers[-1].kernel.assign(model.layers[-1].kernel * 1.01)
+    assert not export.verify(model, tmp_path / "model.onnx").passed

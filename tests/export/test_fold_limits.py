@@ -16,6 +16,7 @@ from test_fold_patterns import (
     positive,
     prepared,
     remaining,
+    run,
     scale_only,
     stack,
 )
@@ -26,6 +27,7 @@ from kerasdl.export.carry import CARRIERS
 from kerasdl.export.folding import fold
 from kerasdl.export.inference import drop_training_only
 from kerasdl.export.maps import Map, align, compact, spread, vector
+from kerasdl.export.remainder import Remainder
 from kerasdl.export.trace import trace
 
 
@@ -104,6 +106,14 @@ KEPT = {
     "elu": (stack((4,), dense(4, "elu"), scale_only), 1),
     "maximum of negative scales": (
         stack(CUBE, curved, bn, layers.GlobalMaxPooling2D, dense(3)),
+        1,
+    ),
+    "a sum of a value and itself": (
+        functional((4,), lambda x: bn()(layers.Add()([y := layers.Dense(4)(x), y]))),
+        1,
+    ),
+    "a difference of a value and itself": (
+        functional((4,), lambda x: bn()(layers.Subtract()([y := layers.Dense(4)(x), y]))),
         1,
     ),
     "one of two readers refuses": (
@@ -342,6 +352,46 @@ def test_channels_first(direction, groups, rng):
         np.testing.assert_allclose(first, last, rtol=1e-12)
 
 
+def _halves(behind):
+    """A batch of two halves, of which one has a map, and what is behind it."""
+
+    def layout(x):
+        return behind(layers.Concatenate(axis=0)([bn()(curved()(x)), x]))
+
+    return layout
+
+
+SAMPLES = {
+    "Flatten": (_halves(lambda y: curved()(layers.Flatten()(y))), 2),
+    "Flatten, Dense": (_halves(lambda y: layers.Dense(2)(layers.Flatten()(y))), 2),
+    "Reshape": (_halves(lambda y: curved()(layers.Reshape((4, 3))(y))), 2),
+    "Reshape, backwards": (lambda x: bn(axis=0)(layers.Reshape((4, 3))(curved()(x))), 2),
+    "Conv1D": (_halves(lambda y: curved()(layers.Conv1D(2, 2)(y))), 2),
+    "axis 0, Conv1D": (lambda x: layers.Conv1D(2, 2)(bn(axis=0)(curved()(x))), 2),
+    "two maps, Conv1D": (lambda x: layers.Conv1D(2, 2)(bn()(bn(axis=0)(curved()(x)))), 2),
+    "axis 0, Flatten": (lambda x: curved()(layers.Flatten()(bn(axis=0)(curved()(x)))), 2),
+    "axis 0, Dense": (lambda x: layers.Dense(2)(bn(axis=0)(curved()(x))), 2),
+    "axis 0, joined": (
+        lambda x: curved()(layers.Concatenate()([bn(axis=0)(curved()(x)), curved()(x)])),
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_maps_that_differ_from_sample_to_sample(name, rng):
+    layout, left = SAMPLES[name]
+    x = keras.Input(batch_shape=(2, 3, 4))
+    model = prepared(lambda: keras.Model(x, layout(x)))
+    graph = trace(model)
+    folds = fold(graph)
+    arrays = [rng.normal(size=(2, 3, 4))]
+    for ours, theirs in zip(run(graph, arrays), run(trace(model), arrays), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+    assert remaining(graph) == left
+    assert all(entry.into or entry.reason for entry in folds)
+
+
 def test_the_model_is_left_as_it_was(rng):
     model = prepared(stack(CUBE, conv(3, 2), bn, layers.MaxPooling2D, bn, layers.Flatten, dense(2)))
     weights, nodes = model.get_weights(), [len(x._inbound_nodes) for x in model.layers]
@@ -357,6 +407,19 @@ def test_folding_again_changes_nothing(rng):
     nodes = [(node.name, node.kind) for node in graph.nodes]
     assert fold(graph) == []
     assert nodes == [(node.name, node.kind) for node in graph.nodes]
+
+
+def test_data_far_from_zero_are_centred_exactly(rng):
+    """The shift that stays is the mean itself, which float32 subtracts without an error."""
+    mean = [2000.3, 0.7]
+    far = layers.Normalization(mean=mean, variance=[1.0, 4.0])
+    model = keras.Sequential([keras.Input((2,)), far, bn(), layers.Dense(3)])
+    graph, folds = folded(prepared(lambda: model), rng)
+    kept = next(node.operation for node in graph.nodes if isinstance(node.operation, Remainder))
+    assert kept.scale is None
+    np.testing.assert_array_equal(np.ravel(kept.shift), -np.float32(mean))
+    assert "far from zero" in folds[0].reason
+    assert folds[1].reason is None
 
 
 def test_partial_folds_say_what_stays(rng):

@@ -444,6 +444,11 @@ def normalization(far=False):
     return layers.Normalization(mean=[100.0 * far, 0.5, -1.0, 2.0], variance=[1.0, 4.0, 0.25, 9.0])
 
 
+def _normalized_late(x):
+    both = layers.Concatenate()([x, bn()(curved()(x))])
+    return curved()(layers.Normalization(mean=[100.0] * 8, variance=[4.0] * 8)(both))
+
+
 JOINED = {
     "two maps": (stack((4,), curved, bn, bn, dense(3)), 0),
     "two maps that stay": (stack((4,), curved, bn, bn, curved), 2),
@@ -459,6 +464,15 @@ JOINED = {
         stack((4,), lazily(normalization, far=True), dense(3)),
         1,
     ),
+    "Normalization far from zero, a map, Dense": (
+        stack((4,), lazily(normalization, far=True), bn, dense(3)),
+        1,
+    ),
+    "Normalization far from zero, a map that stays": (
+        stack((4,), lazily(normalization, far=True), bn, curved),
+        3,
+    ),
+    "Normalization of two, one far from zero": (functional((4,), _normalized_late), 4),
     "Normalization, inverse": (
         stack(
             (4,), dense(1), lazily(layers.Normalization, mean=[3.0], variance=[4.0], invert=True)

@@ -115,6 +115,53 @@ def test_a_scalar_that_stays_is_a_rescaling(rng):
     agree(folded, model, rng.normal(size=(3, 4)).astype("float32"))
 
 
+def test_a_sequential_with_masks_is_saved_as_one(tmp_path):
+    """Keras cannot read a Functional model with masks from a `.h5` file."""
+    words = keras.Input((5,), dtype="int32", name="words")
+    table = layers.Embedding(9, 4, mask_zero=True)
+    tanh = layers.Activation("tanh")
+    behind = [layers.LSTM(3, return_sequences=True), tanh, layers.BatchNormalization()]
+    model = keras.Sequential([words, table, layers.BatchNormalization(), *behind, layers.ELU()])
+    randomize(model, 7)
+    folded = export.fold(model)
+    assert kinds(folded) == ["Embedding", "LSTM", "Activation", "Affine", "ELU"]
+    assert folded.name == model.name
+    assert folded.inputs[0].name == "words"
+    folded.save(tmp_path / "folded.h5")
+    loaded = keras.saving.load_model(tmp_path / "folded.h5")
+    agree(loaded, model, np.array([[1, 2, 0, 0, 0], [3, 4, 5, 0, 8]]))
+
+
+def test_a_mask_that_ends_with_a_nested_model_ends_there():
+    words = keras.Input((5,), dtype="int32")
+    inner = keras.Sequential([words, layers.Embedding(9, 4, mask_zero=True)])
+    model = keras.Sequential([words, inner, layers.BatchNormalization(), layers.LSTM(3)])
+    randomize(model, 8)
+    folded = export.fold(model)
+    assert kinds(folded) == ["InputLayer", "Embedding", "LSTM"]
+    agree(folded, model, np.array([[1, 2, 0, 0, 0], [3, 4, 5, 0, 8]]))
+
+
+HALVES = {
+    "Affine of a scale": lambda: kerasdl.Affine(scale_initializer="random_normal"),
+    "Affine of an offset": lambda: kerasdl.Affine(offset_initializer="random_normal"),
+    "Rescaling": lambda: layers.Rescaling(2.0),
+    "Normalization of a deviation": lambda: layers.Normalization(
+        mean=[0.0, 0.0], variance=[4.0, 9.0]
+    ),
+    "Normalization of a mean": lambda: layers.Normalization(mean=[3.0, 1.0], variance=[1.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_a_scale_or_a_shift_alone_is_one_node(name, tmp_path):
+    tanh = layers.Activation("tanh")
+    model = keras.Sequential([keras.Input((2,)), tanh, HALVES[name](), layers.Activation("tanh")])
+    for one in (model, export.fold(model)):
+        report = export.to_onnx(one, tmp_path / "model.onnx")
+        assert sum(report.nodes.values()) == 3
+
+
 def test_from_a_file(tmp_path, rng):
     model = images()
     model.save(tmp_path / "model.keras")

@@ -257,8 +257,8 @@ def test_a_wrong_fold_never_reaches_the_disk(tmp_path, monkeypatch):
     """What is written is what was compared: a bug in folding cannot pass."""
     right = conversion.fold
 
-    def wrong(graph):
-        folds = right(graph)
+    def wrong(graph, stored):
+        folds = right(graph, stored)
         layer = graph.nodes[0].operation
         layer.bias.assign(np.array(layer.bias) + 1e-3)
         return folds

@@ -141,7 +141,7 @@ def test_a_wrong_weight_is_found_in_every_format(name, weight, tmp_path):
     # A swapped pair of rows: the size of the outputs stays what it was.
     kernel.assign(np.asarray(kernel)[[1, 0, *range(2, kernel.shape[0])]])
     report = export.verify(model, path)
-    assert report.conclusive
+    assert any(check.error > check.tolerance for check in report.checks)
     assert not report.passed
 
 
@@ -294,14 +294,10 @@ def test_a_saved_model(tmp_path):
     model = mlp()
     model.export(tmp_path / "saved", verbose=False)
     paths = tmp_path / "saved", tmp_path / "model.onnx"
-    for name in ("float16", "bfloat16"):
+    for name in NAMES:
         report = export.to_onnx(*paths, precision=name)
         assert report.passed
         assert export.verify(*paths).precision == name
-    # What int8 does to the results of layers is not known where no layers are seen.
-    with pytest.raises(export.ParityError, match="Nothing can be told"):
-        export.to_onnx(*paths, precision="int8")
-    assert export.to_onnx(*paths, precision="int8", rtol=0.2).passed
 
 
 @pytest.mark.parametrize("opset", [13, 18, 21])
@@ -386,3 +382,45 @@ def test_steps_of_fixed_point_numbers(rng):
     assert np.max(whole) <= (np.max(x) - np.min(x)) / 510
     assert np.max(whole[:, 0]) > np.max(each[0])
     assert format_of("int8").move_weight(np.ones(4), rng) == pytest.approx(1.0, abs=1e-7)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_int8_of_columns_of_very_different_size(static, tmp_path, rng):
+    """Each column has its own range only behind its Normalization."""
+    columns = (10.0 ** np.arange(-4, 4) * (3 + rng.normal(size=(200, 8)))).astype("float32")
+    normalization = layers.Normalization(name="normalization")
+    normalization.adapt(columns)
+    model = keras.Sequential(
+        [
+            keras.Input((8,), name="x"),
+            normalization,
+            layers.Dense(32, "relu", name="one"),
+            layers.BatchNormalization(name="behind"),
+            layers.Dense(16, "tanh", name="two"),
+            layers.BatchNormalization(name="last"),
+        ]
+    )
+    data = {"x": columns[:64]}
+    path = tmp_path / "model.onnx"
+    options = {"calibration": data} if static else {}
+    report = export.to_onnx(model, path, precision="int8", data=data, **options)
+    folds = {fold.layer: fold for fold in report.folds}
+    assert not folds["normalization"].into
+    assert "all channels in one range" in folds["normalization"].reason
+    assert folds["behind"].into == ("one",)
+    session = onnxruntime.InferenceSession(path)
+    (found,) = session.run(None, data)
+    right = np.asarray(model(data["x"]))
+    assert np.corrcoef(found.ravel(), right.ravel())[0, 1] > 0.999
+    assert export.verify(model, path, data=data).passed
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_int8_of_attention(static, tmp_path, rng):
+    inputs = keras.Input((8, 16), name="x")
+    x = inputs + layers.MultiHeadAttention(2, 8)(inputs, inputs)
+    x = layers.Dense(16, "gelu")(layers.LayerNormalization()(x))
+    model = keras.Model(inputs, layers.Dense(4, "softmax")(layers.Flatten()(x)))
+    data = {"x": rng.normal(size=(64, 8, 16)).astype("float32")}
+    options = {"calibration": data} if static else {}
+    assert export.to_onnx(model, tmp_path / "m.onnx", precision="int8", data=data, **options).passed
