@@ -196,7 +196,29 @@ def _hashing(layer: Any, inputs: Any) -> Any:
     return type(layer).call(layer, inputs)
 
 
+def _center_crop(layer: Any, data: Any, *arguments: Any, **keywords: Any) -> Any:
+    """Of free extents, too, images that are smaller than the crop are resized."""
+    own = partial(type(layer).call, layer, *arguments, **keywords)
+    if isinstance(data, dict) or data.shape.rank != 4:
+        return own(data)
+    height = 2 if layer.data_format == "channels_first" else 1
+    if None not in data.shape[height : height + 2]:
+        return own(data)
+    extents, size = tf.shape(data)[height : height + 2], [layer.height, layer.width]
+
+    def resized() -> Any:
+        images = tf.cast(data, layer.compute_dtype)
+        return keras.preprocessing.image.smart_resize(images, size, data_format=layer.data_format)
+
+    result = tf.cond(tf.reduce_all(extents >= size), lambda: own(data), resized)
+    shape = [*data.shape]
+    shape[height : height + 2] = size
+    result.set_shape(shape)
+    return result
+
+
 CALLS: dict[type, Callable[..., Any]] = {
+    keras.layers.CenterCrop: _center_crop,
     keras.layers.Dense: _dense,
     keras.layers.Embedding: _embedding,
     keras.layers.Flatten: _flatten,

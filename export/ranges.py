@@ -47,6 +47,7 @@ class Range:
         indices: How many there are, where the data are indices.
         values: Words, numbers or bounds that a layer looks up.
         text: Whether words are to be joined.
+        closed: Whether there are no other words or numbers than `values`.
         most: The largest integer, where larger ones are too much work.
     """
 
@@ -55,6 +56,7 @@ class Range:
     indices: int | None = None
     values: tuple[Any, ...] = ()
     text: bool = False
+    closed: bool = False
     most: int = BEYOND_FLOAT32 + 9
 
 
@@ -85,7 +87,9 @@ def _known_by(layer: Any) -> Range | None:
         words = layer.get_vocabulary(include_special_tokens=False)
         return Range(values=tuple(words), text=True)
     if isinstance(layer, keras.layers.StringLookup | keras.layers.IntegerLookup):
-        return None if layer.invert else Range(values=tuple(layer.get_vocabulary()))
+        if layer.invert:
+            return None
+        return Range(values=tuple(layer.get_vocabulary()), closed=layer.num_oov_indices == 0)
     if isinstance(layer, keras.layers.Discretization):
         return Range(values=tuple(layer.bin_boundaries or ()))
     return None
@@ -97,6 +101,8 @@ def draw(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Genera
     Floats are normal; integers lie within the vocabulary of who reads them, else in 0..9; strings
     are letters, and words that are looked up.
     """
+    if known.closed and known.values:
+        return _among(port, shape, known, rng)
     if port.dtype == "bool":
         return np.asarray(rng.integers(0, 2, shape), bool)
     if port.dtype == "string":
@@ -124,9 +130,18 @@ def edges(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Gener
         known: What is known of it.
         rng: Draws.
     """
+    if known.closed and known.values:
+        return np.stack([_among(port, shape, known, rng) for _ in range(EDGE_ROWS)])
     dtype = object if port.dtype == "string" else port.dtype
     others = [np.asarray(kind(port, shape, known, rng)).astype(dtype) for kind in (_large, _ties)]
     return np.stack([zeros(port, shape), *others])
+
+
+def _among(
+    port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator
+) -> np.ndarray:
+    dtype = object if port.dtype == "string" else port.dtype
+    return np.asarray(rng.choice(np.array(known.values, dtype), shape), dtype)
 
 
 def zeros(port: Port, shape: tuple[int, ...]) -> np.ndarray:

@@ -121,6 +121,14 @@ def _crop(f: Formula, images: str, boxes: str, owners: str, size: str) -> Any:
     return f.Where(f.And(*inside), f.cast(pixels, np.float32), f.attribute("extrapolation_value"))
 
 
+def _rounded(f: Formula, x: str) -> str:
+    """To the nearest whole number; what is halfway, away from zero."""
+    size = f.Abs(x)
+    below = f.Floor(size)
+    nearest = f.Where(f.GreaterOrEqual(f.Sub(size, below), 0.5), f.Add(below, 1.0), below)
+    return str(f.Mul(f.Sign(x), nearest))
+
+
 @converts("ImageProjectiveTransformV3")
 def _projective(f: Formula, images: str, maps: str, size: str, fill: str) -> Any:
     """Pixel (x, y) of the result is read at (a₀x + a₁y + a₂, b₀x + b₁y + b₂) / (c₀x + c₁y + 1)."""
@@ -145,8 +153,8 @@ def _projective(f: Formula, images: str, maps: str, size: str, fill: str) -> Any
         low, high = (-2.0, extent + 1.0) if mode == "CONSTANT" else (0.0, extent - 1.0)
         places.append(f.Min(f.Max(place, low), high))
     if method == "NEAREST":
-        half = [f.Floor(f.Add(place, 0.5)) for place in places]
-        return f.Where(nowhere, fill, _pixel(f, images, fill, half))
+        nearest = [_rounded(f, place) for place in places]
+        return f.Where(nowhere, fill, _pixel(f, images, fill, nearest))
     floors = [f.Floor(place) for place in places]
     shares = [f.unsqueeze(f.Sub(a, b), 3) for a, b in zip(places, floors, strict=True)]
     result = None

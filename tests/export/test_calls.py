@@ -1,10 +1,12 @@
 """Layers in their shorter forms: as few nodes as ONNX needs, and the same numbers."""
 
 import doctest
+import itertools
 
 import keras
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -305,3 +307,20 @@ def test_which_einsum_is_a_product():
 
 def test_examples():
     assert doctest.testmod(einsum).failed == 0
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_center_crops_of_images_of_every_size(data_format, opset, tmp_path, rng):
+    """Smaller ones are resized."""
+    first = data_format == "channels_first"
+    crop = keras.layers.CenterCrop(6, 5, data_format=data_format)
+    model = keras.Sequential([keras.Input((3, None, None) if first else (None, None, 3)), crop])
+    export.to_onnx(model, tmp_path / "model.onnx", opset=opset)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (name,) = (end.name for end in session.get_inputs())
+    for height, width in itertools.product((1, 3, 6, 7, 20), (1, 4, 5, 11)):
+        x = rng.uniform(size=(2, height, width, 3)).astype("float32")
+        x = np.moveaxis(x, -1, 1).copy() if first else x
+        (result,) = session.run(None, {name: x})
+        np.testing.assert_allclose(result, model(x), rtol=0, atol=1e-6)

@@ -246,3 +246,18 @@ def test_integers_that_are_sizes_are_not_huge(function, most):
     indices = keras.Sequential([keras.Input((4,), dtype="int32"), keras.layers.Embedding(50, 2)])
     (rows,) = edge_rows(KerasProgram(indices))
     assert rows.arrays[0].max() == 49
+
+
+@pytest.mark.parametrize(
+    ("lookup", "dtype"),
+    [
+        (layers.StringLookup(vocabulary=["x", "y", "zz"], num_oov_indices=0), "string"),
+        (layers.IntegerLookup(vocabulary=[7, 11, 130], num_oov_indices=0), "int64"),
+    ],
+)
+def test_words_that_are_all_there_are(lookup, dtype, tmp_path):
+    """Of others Keras raises an error, so that none is drawn."""
+    inputs = keras.Input((3,), dtype=dtype)
+    report = export.to_onnx(keras.Model(inputs, lookup(inputs)), tmp_path / "model.onnx")
+    assert report.passed
+    assert {check.data for check in report.checks} == {"random", "edges"}

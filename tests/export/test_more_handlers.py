@@ -533,3 +533,24 @@ def test_the_largest_of_long_numbers(axes, opset, rng):
             (result,) = in_onnx(lambda x: reduce(x, axes, keep), x, opset=opset, free=False)  # noqa: B023
             axis = tuple(axes) if isinstance(axes, list) else axes
             check(result, wanted(x, axis=axis, keepdims=keep), rtol=0)
+
+
+@pytest.mark.parametrize("fill", ["CONSTANT", "NEAREST"])
+def test_nearest_pixels_halfway(fill, rng):
+    """TensorFlow rounds away from zero, also in front of the first pixel."""
+    images = rng.normal(size=(9, 6, 7, 2)).astype("float32")
+    maps = np.tile(np.eye(3).ravel()[:8].astype("float32"), (9, 1))
+    maps[:, [2, 5]] = np.array([-1.5, -0.5, 0.5, 1.5, -0.49999997, 0.49999997, 2.5, 0, 7])[:, None]
+
+    def call(images, maps):
+        return tf.raw_ops.ImageProjectiveTransformV3(
+            images=images,
+            transforms=maps,
+            output_shape=[6, 7],
+            fill_value=9.0,
+            interpolation="NEAREST",
+            fill_mode=fill,
+        )
+
+    (result,) = in_onnx(call, images, maps, free=False)
+    check(result, call(images, maps), rtol=0)
