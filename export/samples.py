@@ -99,18 +99,19 @@ def random_rows(program: Program, seed: int = 0, spatial: int = FREE_SPATIAL_AXI
 def edge_rows(program: Program, seed: int = 0, spatial: int = FREE_SPATIAL_AXIS) -> list[Rows]:
     """Rows that random data leaves out (`ranges.edges`), in batches of their own.
 
-    The arguments are those of `random_rows`. None for a model of much work whose inputs are all
-    floats, nor where the model fixes the batch.
+    The arguments are those of `random_rows`. None where the model fixes the batch; of a model of
+    much work whose inputs are all floats the last one alone, which is full of ties.
     """
-    floats = all("float" in port.dtype for port in program.inputs)
-    if (floats and program.work() > MUCH_WORK) or not program.any_batch:
+    if not program.any_batch:
         return []
-    rng, known, count = np.random.default_rng(seed), program.ranges(), EDGE_ROWS
+    floats = all("float" in port.dtype for port in program.inputs)
+    count = 1 if floats and program.work() > MUCH_WORK else EDGE_ROWS
+    rng, known = np.random.default_rng(seed), program.ranges()
     most = _largest_integer(program, spatial)
     arrays = []
     for port in program.inputs:
         own = replace(known.get(port.name, Range()), most=most)
-        rows = edges(port, _concrete(port, count, True, spatial)[1:], own, rng)
+        rows = edges(port, _concrete(port, count, True, spatial)[1:], own, rng)[-count:]
         arrays.append(rows if port.shape else np.asarray(rows[-1]))
     batches = _cut(EDGES, count, _fixed_size(program.inputs) or count)
     return [Rows(arrays, tuple(batches), tuple(bool(port.shape) for port in program.inputs))]

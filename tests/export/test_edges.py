@@ -10,7 +10,7 @@ from own_layers import Computing
 from kerasdl import export
 from kerasdl.export.parity import Judge, per_row
 from kerasdl.export.program import KerasProgram
-from kerasdl.export.ranges import ODD_WORDS, Range, draw, edges
+from kerasdl.export.ranges import ODD_WORDS, TIES, Range, draw, edges
 from kerasdl.export.samples import Batch, Rows, edge_rows, random_rows
 
 
@@ -261,3 +261,12 @@ def test_words_that_are_all_there_are(lookup, dtype, tmp_path):
     report = export.to_onnx(keras.Model(inputs, lookup(inputs)), tmp_path / "model.onnx")
     assert report.passed
     assert {check.data for check in report.checks} == {"random", "edges"}
+
+
+def test_a_model_of_much_work_is_tried_on_ties(monkeypatch):
+    program = KerasProgram(model_of(layers.Dense(3)))
+    assert len(edge_rows(program)[0].arrays[0]) == 3
+    monkeypatch.setattr(program, "work", lambda: 10**9)
+    (rows,) = edge_rows(program)
+    assert rows.arrays[0].shape == (1, 4)
+    assert set(rows.arrays[0].ravel()) <= set(TIES)
