@@ -58,6 +58,7 @@ def float64_run(
         _quantizing(layers, nearly),
         _computing(layers, "float64"),
         _taking_float64(layers),
+        _absorbing(layers),
         keras.StatelessScope() as scope,
     ):
         fixed = _groups(layers)
@@ -134,6 +135,30 @@ def _float64_inputs(function: Any, inputs: Sequence[Any]) -> list[Any]:
         y if x is None or "float" not in y.dtype.name else keras.ops.cast(x, "float64")
         for x, y in zip(inputs, converted, strict=True)
     ]
+
+
+@contextmanager
+def _absorbing(layers: Iterable[keras.Layer]) -> Iterator[None]:
+    """Attention takes 10⁹ off the scores that a mask hides, of which nothing is left in float32.
+    Where a whole row is hidden, that decides what it gives: so nothing is left here."""
+    found = [layer for layer in layers if isinstance(layer, keras.layers.Attention)]
+    try:
+        for layer in found:
+            # Past Keras' own setter, as in `grouped.py`.
+            object.__setattr__(layer, "_apply_scores", partial(_hide, layer._apply_scores))
+        yield
+    finally:
+        for layer in found:
+            object.__delattr__(layer, "_apply_scores")
+
+
+def _hide(
+    apply: Any, scores: Any, value: Any, scores_mask: Any = None, training: bool = False
+) -> Any:
+    if scores_mask is not None:
+        seen = scores_mask if len(scores_mask.shape) > 2 else scores_mask[:, None]
+        scores = keras.ops.where(seen, scores, 0.0)
+    return apply(scores=scores, value=value, scores_mask=scores_mask, training=training)
 
 
 def _quantized_policy(layer: keras.Layer, dtype: str) -> keras.DTypePolicy | None:

@@ -382,3 +382,13 @@ def test_numbers_that_overflow_are_no_warnings(tmp_path):
 def test_the_reach_is_known_nowhere_as_nan():
     reach = unknown_reach(np.array([1.0, np.inf, -np.inf, np.nan], "float32"))
     np.testing.assert_array_equal(reach, [2.0**-20, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("kind", [layers.Attention, layers.AdditiveAttention])
+def test_rows_of_attention_that_are_hidden_as_a_whole(kind, tmp_path):
+    """In float32 nothing is left of scores beside 10⁹, in float64 they would be."""
+    query, value = keras.Input((5, 4)), keras.Input((5, 4))
+    mask = keras.Input((5,), dtype="bool")
+    result = kind()([query, value], mask=[None, mask], use_causal_mask=True)
+    model = keras.Model([query, value, mask], layers.Dense(3)(result))
+    assert export.to_onnx(model, tmp_path / "model.onnx").passed
