@@ -184,6 +184,8 @@ def _frozen(function: Any, given: list[str], outputs: list[str]) -> Any:
     """The GraphDef of a function, with what it captured as constants."""
     import tf2onnx.tf_loader
 
+    # Those of tables elsewhere in the process, of which TensorFlow warns.
+    function.graph.clear_collection(tf.compat.v1.GraphKeys.TABLE_INITIALIZERS)
     graph_def = function.graph.as_graph_def(add_shapes=True)
     if len(function.inputs) > len(given) or graph_def.library.function:
         return tf2onnx.tf_loader.from_function(function, given, outputs)

@@ -36,17 +36,15 @@ class Flattened(keras.layers.Layer):
         return self.layer.compute_output_spec(*arguments, **keywords)
 
     def call(self, x: Any, mask: Any = None) -> Any:
-        if mask is not None:
-            return self.layer.call(x, training=False, mask=mask)
         shape = ops.shape(x)
         flat = tf.reshape(x, [-1, *shape[2:]])
         inner = self.layer.layer
-        keywords = {"training": False} if inner._call_has_training_arg else {}
+        keywords: dict[str, Any] = {"training": False} if inner._call_has_training_arg else {}
+        if mask is not None and inner._call_has_mask_arg:
+            keywords["mask"] = tf.reshape(mask, [-1, *ops.shape(mask)[2:]])
         y = inner.call(flat, **keywords)
         return tf.reshape(y, [-1, shape[1], *ops.shape(y)[1:]])
 
 
 def _is_distributed(node: Node) -> bool:
-    """Masks reach the inner layer step by step; those with one stay as they are."""
-    layer = node.operation
-    return type(layer) is keras.layers.TimeDistributed and node.keywords.get("mask") is None
+    return type(node.operation) is keras.layers.TimeDistributed

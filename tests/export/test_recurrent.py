@@ -5,6 +5,7 @@ from collections import Counter
 import keras
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import tensorflow as tf
 from keras import layers, ops
@@ -485,3 +486,19 @@ def test_weights_do_not_go_through_tf2onnx(tmp_path, monkeypatch):
     assert len(sizes) == 1
     assert sizes[0] < 50_000 < (tmp_path / "model.onnx").stat().st_size
     assert recurrent(kinds) == {"LSTM": 1, "GRU": 1, "Scan": 1}
+
+
+@pytest.mark.parametrize("steps", [(None, None), (3, 5)])
+def test_masks_of_steps_over_time(steps, tmp_path, rng):
+    """A hierarchical network: words that are padded, in sentences that are."""
+    inputs = keras.Input(steps, dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(inputs)
+    x = layers.TimeDistributed(layers.Bidirectional(layers.GRU(3)))(x)
+    model = keras.Model(inputs, layers.GlobalMaxPooling1D()(x))
+    export.to_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    words = rng.integers(1, 9, (4, 3, 5)).astype("int32")
+    words[:, :, 3:] = 0
+    words[1, 2] = 0
+    (result,) = session.run(None, {session.get_inputs()[0].name: words})
+    np.testing.assert_allclose(result, model(words), rtol=0, atol=1e-6)
