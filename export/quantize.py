@@ -211,6 +211,17 @@ def _inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                     yield from _inner_graphs(inner)
 
 
+def _halves(proto: onnx.ModelProto) -> list[str]:
+    """The products of float16, for which onnxruntime has no ranges: they stay what they are."""
+    import onnx
+
+    typed = onnx.shape_inference.infer_shapes(proto).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in typed.value_info}
+    kinds |= {tensor.name: tensor.data_type for tensor in typed.initializer}
+    half = onnx.TensorProto.FLOAT16
+    return [n.name for n in typed.node if half in (kinds.get(name) for name in n.input)]
+
+
 def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelProto:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
@@ -220,6 +231,7 @@ def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelPr
         "op_types_to_quantize": PRODUCTS,
         "per_channel": True,
         "reduce_range": True,
+        "nodes_to_exclude": _halves(proto),
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

@@ -424,3 +424,18 @@ def test_int8_of_attention(static, tmp_path, rng):
     data = {"x": rng.normal(size=(64, 8, 16)).astype("float32")}
     options = {"calibration": data} if static else {}
     assert export.to_onnx(model, tmp_path / "m.onnx", precision="int8", data=data, **options).passed
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_int8_leaves_float16_layers_what_they_are(static, tmp_path, rng):
+    convolution = layers.Conv2D(8, 3, dtype="mixed_float16")
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1), name="x"), convolution, layers.Flatten(), layers.Dense(10)]
+    )
+    x = rng.normal(size=(32, 8, 8, 1)).astype("float32")
+    options = {"calibration": {"x": x}} if static else {}
+    report = export.to_onnx(model, tmp_path / "m.onnx", precision="int8", **options)
+    assert report.passed
+    assert report.nodes["Conv"] == 1
+    assert not {"ConvInteger"} & report.nodes.keys()
+    assert {"DequantizeLinear", "MatMulInteger"} & report.nodes.keys()
