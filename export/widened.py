@@ -31,8 +31,12 @@ BRANCHES = ("If", "StatelessIf")
 CASES = ("Case", "StatelessCase")
 LOOPS = ("While", "StatelessWhile")
 OPAQUE = (tf.resource, tf.variant)
-OF_BITS = {"AsString", "Bitcast", "NextAfter"}
-"""Operations to which a number in float64 is another one."""
+OF_BITS = {
+    *("AsString", "Bitcast", "NextAfter", "StatelessRandomNormal", "StatelessRandomNormalV2"),
+    *("StatelessRandomUniform", "StatelessRandomUniformV2", "StatelessTruncatedNormal"),
+    "StatelessTruncatedNormalV2",
+}
+"""Operations to which a number in float64 is another one, or which draw others."""
 DOUBLE = tf.float64.as_datatype_enum
 UNFIT = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.UnimplementedError)
 """What TensorFlow says of an operation that has no float64 form."""
