@@ -215,7 +215,7 @@ def _inspect_program(model: Any, unsafe: bool, imports: Sequence[str]) -> Inspec
 
     program = open_source(model, unsafe=unsafe, imports=imports, accepted=ACCEPTED)
     nodes = program.graph.nodes if isinstance(program, KerasProgram) else None
-    with plain_names(program.graph.nodes if isinstance(program, KerasProgram) else ()):
+    with plain_names(nodes or ()):
         folds = plan(program)[1]
     facts: dict[str, Any] = {}
     if any(fold.closed and fold.reason for fold in folds):

@@ -71,7 +71,11 @@ class Program(Protocol):
 
 
 class KerasProgram:
-    """A Keras model, called as `model(x, training=False)`."""
+    """A Keras model, called as `model(x, training=False)`.
+
+    Attributes:
+        by_operations: Whether the layers could not run in float64, so that their operations are.
+    """
 
     def __init__(self, model: keras.Model) -> None:
         self.model = model
@@ -80,7 +84,8 @@ class KerasProgram:
         self.inputs = self.graph.input_ports
         self.outputs = self.graph.output_ports
         self.any_batch = is_any_batch(self.inputs)
-        self._widened: Widened | None = None
+        self.by_operations = False
+        self._operations = Widened(self._call)
         self._check_inputs()
         self._check_weights()
         self._check_states()
@@ -115,19 +120,14 @@ class KerasProgram:
         """Whether some layers compute in bfloat16, and here in float32."""
         return any(map(is_narrow, flatten_layers(self.model)))
 
-    @property
-    def by_operations(self) -> bool:
-        """Whether the layers could not run in float64, so that their operations are."""
-        return self._widened is not None
-
     def run_float64(self, arrays: Arrays) -> Arrays:
-        if self._widened is None:
+        if not self.by_operations:
             try:
                 return self._layers_in_float64(arrays)
             # A custom layer may refuse float64 in any way it likes.
             except Exception:  # noqa: BLE001
-                self._widened = Widened(self._call)
-        return self._widened(arrays)
+                self.by_operations = True
+        return self._operations(arrays)
 
     def _layers_in_float64(self, arrays: Arrays) -> Arrays:
         wide = [widen(array) for array in arrays]
@@ -148,10 +148,9 @@ class KerasProgram:
     def reaches(
         self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
     ) -> Iterator[Arrays]:
-        if self._widened is not None or stored.results.steps:
-            # What int8 rounds, the factors of products, only operations show.
-            widened = self._widened or Widened(self._call)
-            return widened.reaches(arrays, exact, rng, stored)
+        # What int8 rounds, the factors of products, only operations show.
+        if self.by_operations or stored.results.steps:
+            return self._operations.reaches(arrays, exact, rng, stored)
         return self._reaches(arrays, exact, rng, stored)
 
     def _reaches(
@@ -191,7 +190,7 @@ class KerasProgram:
         return max(self.parameters(), sum(_size(value.shape[1:]) for value in values))
 
     def work_on(self, arrays: Arrays) -> int:
-        return Widened(self._call).work(arrays)
+        return self._operations.work(arrays)
 
     def ranges(self) -> dict[str, Range]:
         """What the layers that read an input know of it."""

@@ -107,7 +107,7 @@ def edge_rows(program: Program, seed: int = 0, spatial: int = FREE_SPATIAL_AXIS)
     floats = all("float" in port.dtype for port in program.inputs)
     count = 1 if floats and program.work() > MUCH_WORK else EDGE_ROWS
     rng, known = np.random.default_rng(seed), program.ranges()
-    most = _largest_integer(program, spatial)
+    most = _largest_integer(program, known, spatial)
     arrays = []
     for port in program.inputs:
         own = replace(known.get(port.name, Range()), most=most)
@@ -117,13 +117,12 @@ def edge_rows(program: Program, seed: int = 0, spatial: int = FREE_SPATIAL_AXIS)
     return [Rows(arrays, tuple(batches), tuple(bool(port.shape) for port in program.inputs))]
 
 
-def _largest_integer(program: Program, spatial: int) -> int:
+def _largest_integer(program: Program, known: Mapping[str, Range], spatial: int) -> int:
     """The largest integer that edges hold.
 
     Where a model makes larger tensors of larger integers, or takes more steps (the length of a
     mask, what is counted), huge ones would take all memory.
     """
-    known = program.ranges()
     free = [p for p in program.inputs if known.get(p.name, Range()).indices is None]
     if not any("int" in port.dtype for port in free):
         return Range.most

@@ -17,6 +17,8 @@ HANDLERS: dict[str, tuple[Handler, list[str]]] = {}
 FLOATS = {1: "float32", 10: "float16", 11: "float64"}
 COMPLEX = (14, 15)
 """By ONNX's numbers of the types."""
+ADDS_SINCE, COMPARES_SINCE = 16, 18
+"""The operator sets whose ScatterND adds and multiplies, and takes the larger or smaller one."""
 COMPUTED: dict[str, Callable[..., Any]] = {
     "Cast": np.asarray,
     "Identity": np.asarray,

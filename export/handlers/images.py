@@ -111,8 +111,7 @@ def _crop(f: Formula, images: str, boxes: str, owners: str, size: str) -> Any:
         read = f.Where(f.Equal(extent, np.int64(1)), middle, read)
         there = f.And(f.GreaterOrEqual(read, 0.0), f.LessOrEqual(read, last))
         read = f.Where(there, read, 0.0)
-        below = f.Floor(read)
-        nearest = f.Where(f.GreaterOrEqual(f.Sub(read, below), 0.5), f.Add(below, 1.0), below)
+        nearest = _half_up(f, read)
         other = [2, 3] if axis == 0 else [1, 3]
         inside.append(f.unsqueeze(there, *other))
         places.append(f.unsqueeze(f.cast(nearest, np.int64), *other))
@@ -123,10 +122,13 @@ def _crop(f: Formula, images: str, boxes: str, owners: str, size: str) -> Any:
 
 def _rounded(f: Formula, x: str) -> str:
     """To the nearest whole number; what is halfway, away from zero."""
-    size = f.Abs(x)
-    below = f.Floor(size)
-    nearest = f.Where(f.GreaterOrEqual(f.Sub(size, below), 0.5), f.Add(below, 1.0), below)
-    return str(f.Mul(f.Sign(x), nearest))
+    return str(f.Mul(f.Sign(x), _half_up(f, f.Abs(x))))
+
+
+def _half_up(f: Formula, x: str) -> str:
+    """To the nearest whole number, without a sum that rounds."""
+    below = f.Floor(x)
+    return str(f.Where(f.GreaterOrEqual(f.Sub(x, below), 0.5), f.Add(below, 1.0), below))
 
 
 @converts("ImageProjectiveTransformV3")

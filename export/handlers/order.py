@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .formula import Formula, converts
+from .formula import ADDS_SINCE, COMPARES_SINCE, Formula, converts
 
 
 @converts("LowerBound", "UpperBound")
@@ -35,7 +35,7 @@ REDUCTION = {"Sum": "add", "Prod": "mul", "Max": "max", "Min": "min"}
 def _segment(f: Formula, data: str, ids: str, count: str) -> Any:
     """Scattered into rows of the neutral number; negative ids go into a row that is cut off."""
     kind = f.node.type.removeprefix("UnsortedSegment")
-    if f.graph.opset < (16 if kind in {"Sum", "Prod"} else 18):
+    if f.graph.opset < (ADDS_SINCE if kind in {"Sum", "Prod"} else COMPARES_SINCE):
         raise ValueError(f"{f.node.type} needs opset 18")
     dtype = f.dtype_of(data)
     rank = len(f.shape(ids))
@@ -124,8 +124,8 @@ def _scatter(f: Formula, indices: str, updates: str, shape: str) -> Any:
     """Numbers that share a place are added."""
     known = f.known(indices)
     several = known is None or _repeats(known)
-    if several and f.graph.opset < 16:
-        raise ValueError("ScatterNd of indices that may be equal needs opset 16")
+    if several and f.graph.opset < ADDS_SINCE:
+        raise ValueError(f"ScatterNd of indices that may be equal needs opset {ADDS_SINCE}")
     zeros = f.Expand(np.zeros((), f.dtype_of(updates)), f.cast(shape, np.int64))
     options = {"reduction": "add"} if several else {}
     return f.ScatterND(zeros, f.cast(indices, np.int64), updates, **options)

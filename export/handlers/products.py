@@ -5,12 +5,15 @@ In another order they would overflow elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .choice import WIDER
 from .formula import Formula, converts
+
+Join = Callable[[Formula, str, str], str]
 
 
 @converts("Cumprod")
@@ -40,24 +43,26 @@ def along_the_first(f: Formula, x: str) -> str:
     if not known:
         more = f.Expand(one, f.Concat([1], shape, axis=0))
         x = f.Concat(*((more, x) if backwards else (x, more)), axis=0)
-    y = _scan(f, f.Expand(one, shape), x, backwards)
+    y = scan(f, f.Expand(one, shape), x, backwards, lambda step, *pair: step.Mul(*pair))
     if known:
         return y
     return f.slice(y, 1, np.iinfo(np.int64).max, 0) if backwards else f.slice(y, 0, -1, 0)
 
 
-def _scan(f: Formula, start: str, x: str, backwards: bool) -> str:
+def scan(f: Formula, start: str, x: str, backwards: bool, join: Join) -> str:
+    """Along the first axis, step by step, what joins the number before and the next one."""
     from tf2onnx import utils
 
     kind, shape = f.graph.get_dtype(x), f.shape(x)
-    step = f.within().graph
+    step = f.within()
+    step.dtype = f.dtype
     before, number = (utils.make_name(name) for name in ("before", "number"))
     for name in (before, number):
-        step.add_graph_input(name, kind, shape[1:])
-    after = step.make_node("Mul", [before, number]).output[0]
-    result = step.make_node("Identity", [before if f.attribute("exclusive") else after]).output[0]
+        step.graph.add_graph_input(name, kind, shape[1:])
+    after = join(step, before, number)
+    result = step.Identity(before if f.attribute("exclusive") else after)
     for name in (after, result):
-        step.add_graph_output(name, kind, shape[1:])
+        step.graph.add_graph_output(name, kind, shape[1:])
     made = f.graph.make_node(
         "Scan",
         [start, x],
@@ -70,6 +75,6 @@ def _scan(f: Formula, start: str, x: str, backwards: bool) -> str:
         shapes=[shape[1:], shape],
         dtypes=[kind, kind],
         op_name_scope=f.node.name,
-        branches={"body": step},
+        branches={"body": step.graph},
     )
     return str(made.output[1])

@@ -8,9 +8,9 @@ import numpy as np
 
 from .choice import WIDER
 from .elementary import log1p
-from .formula import HANDLERS, Formula, converts
+from .formula import ADDS_SINCE, COMPARES_SINCE, HANDLERS, Formula, converts
 from .left import converts_some, leave
-from .products import along_the_first
+from .products import along_the_first, scan
 
 SMALL = {"int8", "int16", "uint8", "uint16", "uint32"}
 LACKING = {
@@ -24,8 +24,6 @@ LACKING = {
 """What onnxruntime does not reduce; all of these numbers are numbers of float64."""
 DOUBLE = 11
 """ONNX's number of the type."""
-ADDS_SINCE, COMPARES_SINCE = 16, 18
-"""The operator sets whose ScatterND adds and multiplies, and takes the larger or smaller one."""
 SEGMENTS = {
     "SegmentSum": ("add", ADDS_SINCE),
     "SegmentMean": ("add", ADDS_SINCE),
@@ -172,42 +170,16 @@ def _log_of_sums(f: Formula, x: str, axis: str) -> Any:
     x = f.Transpose(f.cast(x, f.dtype) if f.dtype != dtype else x, perm=first)
     nothing = f.Expand(-float("inf"), f.slice(f.Shape(x), 1, rank, 0))
     more = f.unsqueeze(nothing, 0)
-    y = _scan(f, nothing, f.Concat(*((x, more) if not backwards else (more, x)), axis=0), backwards)
+    x = f.Concat(*((more, x) if backwards else (x, more)), axis=0)
+    y = scan(f, nothing, x, backwards, _added)
     y = f.slice(y, 1, end, 0) if backwards else f.slice(y, 0, -1, 0)
     y = f.Transpose(y, perm=np.argsort(first).tolist())
     return f.cast(y, dtype) if f.dtype != dtype else y
 
 
-def _scan(f: Formula, start: str, x: str, backwards: bool) -> str:
-    """Step by step m + log(1 + e^(n − m)) of the larger and the smaller number."""
-    from tf2onnx import utils
-
-    kind, shape = f.graph.get_dtype(x), f.shape(x)
-    step = f.within()
-    step.dtype = f.dtype
-    before, number = (utils.make_name(name) for name in ("before", "number"))
-    for name in (before, number):
-        step.graph.add_graph_input(name, kind, shape[1:])
+def _added(step: Formula, before: str, number: str) -> str:
+    """m + log(1 + e^(n − m)) of the larger and the smaller number."""
     large = step.Max(before, number)
     gap = step.Sub(step.Min(before, number), large)
     grown = step.Add(large, log1p(step, step.Exp(gap)))
-    after = step.Where(step.Equal(large, -float("inf")), large, grown)
-    result = step.Identity(before if f.attribute("exclusive") else after)
-    for name in (after, result):
-        step.graph.add_graph_output(name, kind, shape[1:])
-    directions = [int(backwards)]
-    made = f.graph.make_node(
-        "Scan",
-        [start, x],
-        attr={
-            "num_scan_inputs": 1,
-            "scan_input_directions": directions,
-            "scan_output_directions": directions,
-        },
-        output_count=2,
-        shapes=[shape[1:], shape],
-        dtypes=[kind, kind],
-        op_name_scope=f.node.name,
-        branches={"body": step.graph},
-    )
-    return str(made.output[1])
+    return str(step.Where(step.Equal(large, -float("inf")), large, grown))

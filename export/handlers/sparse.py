@@ -6,10 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .formula import Formula, converts
-
-ADDS_SINCE = 16
-"""The operator set whose ScatterND adds up."""
+from .formula import ADDS_SINCE, Formula, converts
 
 
 @converts("SparseTensorDenseMatMul")

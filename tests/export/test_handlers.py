@@ -356,6 +356,17 @@ def test_resizing_to_the_extents_of_others(method, known, opset, tmp_path, rng):
         check(found, call([tf.constant(x) for x in given]), 1e-5, atol=2e-6)
 
 
+def projected(size, interpolation, fill_mode):
+    return lambda images, maps: tf.raw_ops.ImageProjectiveTransformV3(
+        images=images,
+        transforms=maps,
+        output_shape=size,
+        fill_value=0.5,
+        interpolation=interpolation,
+        fill_mode=fill_mode,
+    )
+
+
 @pytest.mark.parametrize("fill_mode", ["constant", "nearest"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest"])
 def test_projective_maps(fill_mode, interpolation, rng):
@@ -363,16 +374,7 @@ def test_projective_maps(fill_mode, interpolation, rng):
     maps = rng.normal(0, 0.1, (4, 8)).astype("float32") + np.float32([1, 0, 0, 0, 1, 0, 0, 0])
     maps[3] = [1, 0, 0.3, 0, 1, -0.7, -0.25, 0]  # a column where the denominator is zero
 
-    def call(images, maps):
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=images,
-            transforms=maps,
-            output_shape=[6, 9],
-            fill_value=0.5,
-            interpolation=interpolation.upper(),
-            fill_mode=fill_mode.upper(),
-        )
-
+    call = projected([6, 9], interpolation.upper(), fill_mode.upper())
     (result,) = in_onnx(call, x, maps, free=False)
     wanted = np.asarray(call(x, maps))
     assert np.mean(np.abs(result - wanted) < 1e-4) > 0.99  # not at the step between two pixels

@@ -5,7 +5,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import tensorflow as tf
-from test_handlers import NORMAL, check, in_onnx, numbers
+from test_handlers import NORMAL, check, in_onnx, numbers, projected
 
 from kerasdl import export
 from kerasdl.export.convert import convert
@@ -542,15 +542,6 @@ def test_nearest_pixels_halfway(fill, rng):
     maps = np.tile(np.eye(3).ravel()[:8].astype("float32"), (9, 1))
     maps[:, [2, 5]] = np.array([-1.5, -0.5, 0.5, 1.5, -0.49999997, 0.49999997, 2.5, 0, 7])[:, None]
 
-    def call(images, maps):
-        return tf.raw_ops.ImageProjectiveTransformV3(
-            images=images,
-            transforms=maps,
-            output_shape=[6, 7],
-            fill_value=9.0,
-            interpolation="NEAREST",
-            fill_mode=fill,
-        )
-
+    call = projected([6, 7], "NEAREST", fill)
     (result,) = in_onnx(call, images, maps, free=False)
     check(result, call(images, maps), rtol=0)
