@@ -22,7 +22,7 @@ from keras.src.backend import core  # `keras.ops` looks these functions up here
 def plain_control_flow() -> Iterator[None]:
     """Let scans and switches be traced in these forms."""
     functions = core.scan, core.associative_scan, core.switch
-    core.scan, core.associative_scan, core.switch = _scan, _associative_scan, _switch
+    core.scan, core.associative_scan, core.switch = _scan, _associative_scan, switch
     try:
         yield
     finally:
@@ -114,7 +114,7 @@ def _associative_scan(
     return tree.pack_sequence_as(elems, [_turned(x, axis, reverse) for x in scanned])
 
 
-def _switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """As `keras.ops.switch`: the first branch for smaller indices, the last for larger ones."""
     index = tf.convert_to_tensor(index)
 

@@ -20,9 +20,10 @@ from .control_flow import plain_control_flow
 from .errors import ConversionError, reason
 from .graph import Graph, Node, layer_of
 from .grouped import uncompiled_traces
-from .mending import Message, exact_casts, messages_of_tf2onnx, sets_in_order
+from .mending import Message, exact_casts, messages_of_tf2onnx, sets_in_order, whole_limits
 from .opset import LAST_OF_TF2ONNX, MAXIMUM_OPSET
 from .precision import in_float32
+from .retrace import is_closed, opened
 from .weights import NAME, Weights, bind, fold_constants
 
 if TYPE_CHECKING:
@@ -135,7 +136,11 @@ def _traced(call: Any, inputs: Sequence[Port], weights: Weights | None) -> Any:
             return [tf.identity(y) for y in call(*tensors[:count])]
 
     # Keras' layers are not seen by AutoGraph.
-    return tf.function(function, autograph=False).get_concrete_function(*signature)
+    traced = tf.function(function, autograph=False).get_concrete_function(*signature)
+    if not is_closed(traced.graph):
+        return traced
+    again = tf.function(lambda *tensors: opened(traced, tensors), autograph=False)
+    return again.get_concrete_function(*signature)
 
 
 def _tf2onnx(
@@ -158,7 +163,13 @@ def _tf2onnx(
     renamed = {name: f"input_{i}" for i, name in enumerate(given[:inputs])}
     renamed |= {name: NAME.format(i) for i, name in enumerate(given[inputs:])}
     renamed |= {name: f"output_{i}" for i, name in enumerate(output_names)}
-    with tf.device("/cpu:0"), sets_in_order(), exact_casts(), tables_of(function):
+    with (
+        tf.device("/cpu:0"),
+        sets_in_order(),
+        exact_casts(),
+        whole_limits(),
+        tables_of(function),
+    ):
         frozen = _frozen(function, given, output_names)
         with tf.Graph().as_default() as tf_graph:
             tf.import_graph_def(frozen, name="")

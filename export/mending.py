@@ -1,6 +1,7 @@
 """Mending: tf2onnx as it should be, for the length of a conversion.
 
-It goes over sets of nodes in any order, drops casts that round, and logs what it cannot do.
+It goes over sets of nodes in any order, drops casts that round, compares whole numbers as floats,
+and logs what it cannot do.
 """
 
 from __future__ import annotations
@@ -75,6 +76,28 @@ def exact_casts() -> Iterator[None]:
         yield
     finally:
         table["Cast",] = before
+
+
+@contextmanager
+def whole_limits() -> Iterator[None]:
+    """tf2onnx takes the larger of two whole numbers, the ends of slices, in float32. In a float16
+    file that would be float16, to which an open end is infinite."""
+    from onnx import TensorProto
+    from tf2onnx.onnx_opset import math
+
+    own = math.make_min_or_max_op
+
+    def limit(graph: Any, kind: str, inputs: Any, outputs: Any, *known: Any) -> Any:
+        kinds = {graph.get_dtype(name) for name in inputs}
+        if len(kinds) > 1 or not kinds <= {TensorProto.INT32, TensorProto.INT64}:
+            return own(graph, kind, inputs, outputs, *known)
+        return graph.make_node(kind, inputs, outputs=outputs, dtypes=[*kinds])
+
+    math.make_min_or_max_op = limit
+    try:
+        yield
+    finally:
+        math.make_min_or_max_op = own
 
 
 def _keeps(source: np.dtype[Any], target: np.dtype[Any]) -> bool:

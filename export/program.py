@@ -99,7 +99,17 @@ class KerasProgram:
             assigned = [key for key, value in after if before.get(key) is not value]
             if assigned and not _equal(outputs, _flat(self.model(given, training=False))):
                 raise self._remembers(assigned)
+        for port, y in zip(self.outputs, outputs, strict=True):
+            if y.dtype.kind == "c":  # of which Keras' symbolic tensors know nothing
+                raise ConversionError(self._is_complex("Output", port))
         return outputs
+
+    def _is_complex(self, kind: str, port: Port) -> str:
+        return (
+            f"{kind} `{port.name}` of model `{self.name}` is complex, which onnxruntime does not "
+            "know. Build the model with its real and its imaginary part instead; layers may "
+            "compute with complex numbers."
+        )
 
     def _remembers(self, assigned: Sequence[int]) -> ConversionError:
         """The error of a model whose outputs are others each time it is called."""
@@ -208,7 +218,10 @@ class KerasProgram:
         return tree.pack_sequence_as(structure, tensors)
 
     def _check_inputs(self) -> None:
-        """Raises SourceError if Keras would round the inputs to bfloat16."""
+        """Raises SourceError for inputs that are complex, or that Keras would round to bfloat16."""
+        for port in self.inputs:
+            if "complex" in port.dtype:
+                raise SourceError(self._is_complex("Input", port))
         function = open_function(self.model)
         for tensor in () if function is None else function.inputs:
             if tensor.dtype == "bfloat16":

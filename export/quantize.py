@@ -233,16 +233,32 @@ def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelPr
         "reduce_range": True,
         "nodes_to_exclude": _halves(proto),
     }
+    stacked = _stacked(proto)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         if calibration:
             # What is multiplied without a sign. On x86 onnxruntime makes it so in any case, after
             # it has noted the type of the nodes that it adds, and from opset 21 on refuses those.
             options["activation_type"] = QuantType.QUInt8
+            whole = [{"quant_type": QuantType.QInt8, "reduce_range": True}]
+            overrides = {node.input[1]: whole for node in stacked}
+            options["extra_options"] = {"TensorQuantOverrides": overrides}
             quantize_static(proto, path, _reader(calibration), **options)
         else:
+            names = [node.name for node in stacked]
+            options["nodes_to_exclude"] += names
             quantize_dynamic(proto, path, **options)
+            if stacked:
+                options |= {"nodes_to_exclude": [], "per_channel": False}
+                quantize_dynamic(path, path, nodes_to_quantize=names, **options)
         return onnx.load(path)
+
+
+def _stacked(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Products with a stack of matrices, for which onnxruntime knows one range, not channels."""
+    ranks = {tensor.name: len(tensor.dims) for tensor in proto.graph.initializer}
+    products = (node for node in proto.graph.node if node.op_type == "MatMul")
+    return [node for node in products if ranks.get(node.input[1], 0) > 2]
 
 
 def _reader(calibration: Sequence[Arrays]) -> Any:

@@ -24,12 +24,14 @@ from tensorflow.python.eager import context, execute
 from .formats import FLOAT32, Format
 from .grouped import uncompiled_traces
 from .rounding import SMOOTH, distance, move_input, noise_of
+from .walk import BRANCHES, CALLS, CASES, LOOPS, Walk
 
-SHORT = (tf.float32, tf.float16, tf.bfloat16)
-CALLS = ("PartitionedCall", "StatefulPartitionedCall")
-BRANCHES = ("If", "StatelessIf")
-CASES = ("Case", "StatelessCase")
-LOOPS = ("While", "StatelessWhile")
+LONG = {
+    tf.float32: tf.float64,
+    tf.float16: tf.float64,
+    tf.bfloat16: tf.float64,
+    tf.complex64: tf.complex128,
+}
 OPAQUE = (tf.resource, tf.variant)
 OF_BITS = {
     *("AsString", "Bitcast", "NextAfter", "StatelessRandomNormal", "StatelessRandomNormalV2"),
@@ -37,14 +39,26 @@ OF_BITS = {
     "StatelessTruncatedNormalV2",
 }
 """Operations to which a number in float64 is another one, or which draw others."""
-DOUBLE = tf.float64.as_datatype_enum
 UNFIT = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.UnimplementedError)
 """What TensorFlow says of an operation that has no float64 form."""
 READING = {"ReadVariableOp", "ResourceGather"}
 EXACT = {
-    *("Abs", "BroadcastTo", "ConcatV2", "ExpandDims", "GatherNd", "GatherV2", "Identity"),
-    *("IdentityN", "Max", "MaxPool", "Maximum", "Min", "Minimum", "Neg", "Pack", "Pad", "PadV2"),
-    *("Relu", "Reshape", "ReverseV2", "SelectV2", "Slice", "Split", "SplitV", "Squeeze"),
+    *("Abs", "BroadcastTo", "Complex", "ConcatV2", "Conj", "ExpandDims", "GatherNd", "GatherV2"),
+    *(
+        "Identity",
+        "IdentityN",
+        "Imag",
+        "Max",
+        "MaxPool",
+        "Maximum",
+        "Min",
+        "Minimum",
+        "Neg",
+        "Pack",
+        "Pad",
+        "PadV2",
+    ),
+    *("Real", "Relu", "Reshape", "ReverseV2", "SelectV2", "Slice", "Split", "SplitV", "Squeeze"),
     *("StridedSlice", "TensorListFromTensor", "TensorListGetItem", "TensorListStack", "Tile"),
     *("Transpose", "Unpack"),
 }
@@ -112,49 +126,36 @@ class Widened:
         return self._traced[key]
 
 
-class _Run:
+class _Run(Walk):
     """One run of a graph and of the functions that it calls."""
 
     def __init__(self, graph: Any, perturb: np.random.Generator | None, stored: Format) -> None:
-        self.graph, self.perturb, self.stored = graph, perturb, stored
+        super().__init__(graph)
+        self.perturb, self.stored = perturb, stored
         self.narrow: set[str] = set(OF_BITS)
         self.work = 0
         self.weights: list[Any] = []
 
     def __call__(self, given: Sequence[Any]) -> list[Any]:
         captured = [outside for outside, _ in self.graph.captures]
-        return self._run(self.graph, [*given, *map(_wide, captured)])
+        return self.run(self.graph, [*given, *map(_wide, captured)])
 
-    def _run(self, graph: Any, given: Sequence[Any]) -> list[Any]:
-        values = {id(one): value for one, value in zip(graph.inputs, given, strict=True)}
-        for operation in graph.get_operations():
-            if operation.type == "Placeholder":
-                continue
-            inputs = [values[id(tensor)] for tensor in operation.inputs]
-            for tensor, value in zip(
-                operation.outputs, self._results(operation, inputs), strict=True
-            ):
-                values[id(tensor)] = value
-        return [values[id(tensor)] for tensor in graph.outputs]
-
-    def _results(self, operation: Any, inputs: list[Any]) -> list[Any]:
+    def results(self, operation: Any, inputs: list[Any]) -> list[Any]:
         kind = operation.type
         if kind.startswith(ASSIGNING):
             raise ValueError(f"{operation.name} ({kind}) assigns to a variable")
         if kind in CALLS:
-            return self._inner(operation, "f", inputs)
+            return self.run(self.inner(operation, "f"), inputs)
         if kind in BRANCHES:
             branch = "then_branch" if _holds(inputs[0]) else "else_branch"
-            return self._inner(operation, branch, inputs[1:])
+            return self.run(self.inner(operation, branch), inputs[1:])
         if kind in CASES:
-            names = [each.name for each in operation.get_attr("branches")]
-            place = int(inputs[0])
-            return self._run(
-                self._graph(names[place if 0 <= place < len(names) else -1]), inputs[1:]
-            )
+            branches, place = self.branches(operation), int(inputs[0])
+            return self.run(branches[place if 0 <= place < len(branches) else -1], inputs[1:])
         if kind in LOOPS:
-            while _holds(self._inner(operation, "cond", inputs)[0]):
-                inputs = self._inner(operation, "body", inputs)
+            condition, body = (self.inner(operation, name) for name in ("cond", "body"))
+            while _holds(self.run(condition, inputs)[0]):
+                inputs = self.run(body, inputs)
             return inputs
         if kind == "Const":
             return [_wide(tf.constant(tf.make_ndarray(operation.get_attr("value"))))]
@@ -177,12 +178,6 @@ class _Run:
     def _is_weight(self, value: Any) -> bool:
         return any(value is weight for weight in self.weights)
 
-    def _inner(self, operation: Any, attribute: str, inputs: Sequence[Any]) -> list[Any]:
-        return self._run(self._graph(operation.get_attr(attribute).name), inputs)
-
-    def _graph(self, name: str) -> Any:
-        return self.graph._get_function(name).graph
-
     def _computed(self, operation: Any, inputs: Sequence[Any]) -> list[Any]:
         if operation.type not in self.narrow:
             try:
@@ -201,15 +196,18 @@ class _Run:
         kept = _kept(operation) if wide else [True] * len(inputs)
         return [
             tf.cast(self._moved(value, _to_next), tensor.dtype)
-            if keep and tensor.dtype in SHORT
+            if keep and tensor.dtype in LONG
             else value
             for value, tensor, keep in zip(inputs, operation.inputs, kept, strict=True)
         ]
 
     def _moved(self, result: Any, move: Callable[..., np.ndarray]) -> Any:
-        if self.perturb is None or result.dtype != tf.float64:
+        if self.perturb is None or result.dtype not in LONG.values():
             return result
-        return tf.convert_to_tensor(move(result.numpy(), self.perturb))
+        values, rng = result.numpy(), self.perturb
+        if result.dtype.is_complex:
+            return tf.complex(move(values.real, rng), move(values.imag, rng))
+        return tf.convert_to_tensor(move(values, rng))
 
     def _rounded(self, smooth: bool, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         stored = FLOAT32 if self.stored.results.steps else self.stored
@@ -232,7 +230,7 @@ def _holds(condition: Any) -> bool:
 
 
 def _wide(tensor: Any) -> Any:
-    return tf.cast(tensor, tf.float64) if tensor.dtype in SHORT else tensor
+    return tf.cast(tensor, LONG[tensor.dtype]) if tensor.dtype in LONG else tensor
 
 
 def _executed(operation: Any, inputs: Sequence[Any], wide: bool) -> list[Any]:
@@ -279,4 +277,5 @@ def _plain(value: Any, wide: bool) -> Any:
 
 
 def _dtype(number: int, wide: bool) -> int:
-    return DOUBLE if wide and tf.as_dtype(number) in SHORT else number
+    dtype = tf.as_dtype(number)
+    return LONG.get(dtype, dtype).as_datatype_enum if wide else number

@@ -21,7 +21,7 @@ work for batches of any size.
 | `reductions.py` | reductions of small types, of segments, log Σ exp along an axis |
 | `sparse.py` | sparse matrices times dense ones |
 | `order.py` | search, bins, segments, division of whole numbers, shapes |
-| `complex_numbers.py` | complex numbers, Fourier transforms |
+| `fourier.py` | Fourier transforms |
 | `einsum.py` | products of matrices, by their letters |
 | `images.py` | resizing, projective maps, HSV, saturation |
 | `patches.py` | patches of images |
@@ -37,13 +37,13 @@ from . import (
     bitwise,
     chance,
     choice,
-    complex_numbers,
     counting,
     diagonals,
     division,
     einsum,
     elementary,
     fake_quant,
+    fourier,
     hashing,
     images,
     linear_algebra,
@@ -67,13 +67,13 @@ __all__ = [
     "bitwise",
     "chance",
     "choice",
-    "complex_numbers",
     "counting",
     "diagonals",
     "division",
     "einsum",
     "elementary",
     "fake_quant",
+    "fourier",
     "hashing",
     "images",
     "linear_algebra",

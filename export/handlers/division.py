@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 from .formula import Formula, converts
-from .left import refuse_complex
 
 
 @converts("TruncateDiv")
 def _truncate_div(f: Formula, x: str, y: str) -> Any:
-    refuse_complex(f)
     dtype = f.dtype_of(x)
     if dtype.kind == "f":
         quotient = f.Div(x, y)

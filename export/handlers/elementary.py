@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from .formula import Formula, Handler, converts
-from .left import refuse_complex
 
 
 @converts("Erfc")
@@ -37,12 +36,21 @@ def log1p(f: Formula, x: str) -> Any:
 @converts("Xlogy", "Xlog1py", "Xdivy")
 def _unless_zero(f: Formula, x: str, y: str) -> Any:
     """x log y, x log(1 + y) and x / y; 0 where x is 0, whatever y is."""
-    refuse_complex(f)
     if f.node.type == "Xdivy":
         result = f.Div(x, y)
     else:
         result = f.Mul(x, f.Log(y) if f.node.type == "Xlogy" else log1p(f, y))
     return f.Where(f.Equal(x, 0.0), 0.0, result)
+
+
+@converts("Atan2")
+def _atan2(f: Formula, y: str, x: str) -> Any:
+    """atan(y / x), and π more or less left of zero; what is left of it, 1 / −0 shows, too."""
+    alike = f.Equal(f.Abs(x), f.Abs(y))
+    ratio = f.Where(alike, f.Mul(f.Sign(y), f.Sign(x)), f.Div(y, x))
+    below, left = (f.Or(f.Less(v, 0.0), f.Less(f.Div(1.0, v), 0.0)) for v in (y, x))
+    turn = f.Where(below, -np.pi, np.pi)
+    return f.Where(left, f.Add(f.Atan(ratio), turn), f.Atan(ratio))
 
 
 @converts("Erfinv")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .formula import COMPLEX, HANDLERS, Formula, Handler
+from .formula import HANDLERS, Formula, Handler
 
 
 def leave(graph: Any, node: Any) -> None:
@@ -35,8 +35,3 @@ def converts_some(*operations: str) -> Callable[[Handler], Handler]:
         return handler
 
     return register
-
-
-def refuse_complex(f: Formula) -> None:
-    if f.graph.get_dtype(f.node.output[0]) in COMPLEX:
-        raise ValueError(f"no form of {f.node.type} for complex numbers")

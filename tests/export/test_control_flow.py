@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 from own_layers import Computing
+from test_handlers import in_onnx
 
 from kerasdl import export
 from kerasdl.export.control_flow import plain_control_flow
@@ -146,6 +147,29 @@ def test_a_switch_exports(opset, tmp_path):
     model = keras.Model(inputs, layers.Dense(2)(Computing(call)(inputs)))
     report = export.to_onnx(model, tmp_path / "model.onnx", opset=opset)
     assert report.passed
+
+
+def chosen_by_tensorflow(x):
+    branches = [lambda: tf.sin(x), lambda: 3 * x, lambda: tf.tanh(x)]
+    first = tf.switch_case(tf.cast(4 * x[0, 0], tf.int32), branches)
+    return first + tf.switch_case(tf.shape(x)[0] - 2, branches[:2])
+
+
+@pytest.mark.parametrize("opset", [13, 18, 23])
+def test_a_choice_of_tensorflow_exports(opset, tmp_path):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, layers.Dense(2)(Computing(chosen_by_tensorflow)(inputs)))
+    assert export.to_onnx(model, tmp_path / "model.onnx", opset=opset).passed
+
+
+def test_a_choice_of_tensorflow_gives_its_numbers(rng):
+    for first in (-3.0, -1.0, 0.0, 0.3, 0.6, 2.0):
+        for rows in (1, 2, 3, 9):
+            x = rng.normal(size=(rows, 3)).astype("float32")
+            x[0, 0] = first
+            (found,) = in_onnx(chosen_by_tensorflow, x)
+            wanted = chosen_by_tensorflow(tf.constant(x)).numpy()
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
 def test_an_associative_scan_over_free_time_names_the_layer(tmp_path):

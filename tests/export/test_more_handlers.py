@@ -545,3 +545,14 @@ def test_nearest_pixels_halfway(fill, rng):
     call = projected([6, 7], "NEAREST", fill)
     (result,) = in_onnx(call, images, maps, free=False)
     check(result, call(images, maps), rtol=0)
+
+
+def test_angles_of_all_quadrants(rng):
+    special = [0.0, -0.0, 1.0, -1.0, 1e-30, -1e-30, 3e38, -3e38, np.inf, -np.inf, np.nan]
+    y, x = (part.ravel() for part in np.meshgrid(special, special))
+    drawn = rng.normal(size=(2, 200)) * 10.0 ** rng.uniform(-20, 20, (2, 200))
+    y, x = np.concatenate([y, drawn[0]]), np.concatenate([x, drawn[1]])
+    y, x = y.astype("float32"), x.astype("float32")
+    (found,) = in_onnx(tf.atan2, y, x)
+    wanted = np.arctan2(y.astype("float64"), x.astype("float64"))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-44)

@@ -439,3 +439,41 @@ def test_int8_leaves_float16_layers_what_they_are(static, tmp_path, rng):
     assert report.nodes["Conv"] == 1
     assert not {"ConvInteger"} & report.nodes.keys()
     assert {"DequantizeLinear", "MatMulInteger"} & report.nodes.keys()
+
+
+class Experts(layers.Layer):
+    """A matrix for each place."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[1], shape[-1], 5), name="kernel")
+
+    def call(self, x):
+        return tf.matmul(x, self.kernel)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_int8_of_stacks_of_matrices(static, tmp_path, rng):
+    inputs = keras.Input((3, 6, 4), name="x")
+    model = keras.Model(inputs, layers.Dense(2)(Experts()(inputs)))
+    x = rng.normal(size=(64, 3, 6, 4)).astype("float32")
+    options = {"calibration": {"x": x}} if static else {}
+    report = export.to_onnx(model, tmp_path / "m.onnx", precision="int8", **options)
+    assert report.passed
+    assert report.nodes.get("MatMulInteger", 0) == (0 if static else 2)
+
+
+class Backwards(layers.Layer):
+    """To the end, from a place that the shape decides."""
+
+    def call(self, x):
+        return x[:, tf.shape(x)[1] // 2 :]
+
+
+def test_open_ends_of_slices_in_float16(tmp_path, rng):
+    inputs = keras.Input((None, 4), name="x")
+    model = keras.Model(inputs, Backwards()(layers.Dense(4)(inputs)))
+    path = str(tmp_path / "m.onnx")
+    assert export.to_onnx(model, path, precision="float16").passed
+    x = rng.normal(size=(1, 5001, 4)).astype("float32")
+    (found,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    np.testing.assert_allclose(found, np.asarray(model(x)), atol=0.02)

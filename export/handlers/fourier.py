@@ -1,6 +1,7 @@
-"""Complex numbers, which ONNX lacks: a pair (real, imaginary) along one more axis at the end.
+"""Fourier transforms: matrices where the extents are known, else ONNX's operator.
 
-Fourier transforms are matrices here, where the extents are known.
+All else about complex numbers is done before (`complex_pairs.py`). Between these transforms and the
+parts that they are given and give, they are pairs along one more axis at the end.
 """
 
 from __future__ import annotations
@@ -9,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .formula import COMPLEX, HANDLERS, Formula, Handler, converts
+from .formula import Formula, Handler, converts
 
 DFT_SINCE = 17
 """The operator set that has it."""
-COMPLEX_PARTS = dict(zip(COMPLEX, (np.float32, np.float64), strict=True))
-"""Types of their parts."""
 
 
 @converts("Complex")
@@ -30,42 +29,6 @@ def _real(f: Formula, x: str) -> Any:
 @converts("Imag")
 def _imag(f: Formula, x: str) -> Any:
     return _part(f, x, 1)
-
-
-@converts("Conj")
-def _conj(f: Formula, x: str) -> Any:
-    real, imaginary = _parts(f, x)
-    return _pair(f, real, f.Neg(imaginary))
-
-
-@converts("ComplexAbs")
-def _size(f: Formula, x: str) -> Any:
-    """√(a² + b²) = a √(1 + (b / a)²), of which only the result overflows; of NaN and ∞, NaN."""
-    parts = [f.Abs(part) for part in _parts(f, x)]
-    large, small = f.Max(*parts), f.Min(*parts)
-    ratio = f.Where(f.Equal(large, small), 1.0, f.Div(small, large))
-    return f.Mul(large, f.Sqrt(f.Add(1.0, f.Mul(ratio, ratio))))
-
-
-def _cast(graph: Any, node: Any, name: str, args: Any) -> None:
-    """Between real and complex numbers; a cast of others is ONNX's."""
-    f = Formula(graph, node)
-    x, wanted = node.input[0], graph.get_dtype(node.output[0])
-    part = COMPLEX_PARTS.get(wanted)
-    if _is_pair(f, x, node.output[0]):
-        f.finish([f.cast(x, part) if part else f.Cast(_part(f, x, 0), to=wanted)])
-    elif part:
-        real = f.cast(x, part)
-        f.finish([_pair(f, real, f.Expand(np.zeros((), part), f.Shape(x)))])
-
-
-def _is_pair(f: Formula, x: str, result: str) -> bool:
-    """A result that is still to be made has TensorFlow's shape, without the axis of pairs."""
-    given, known = (f.graph.get_shape(name) for name in (x, result))
-    return bool(given and known is not None and len(given) == len(known) + 1 and given[-1] == 2)
-
-
-HANDLERS["Cast"] = (_cast, [])
 
 
 @converts("FFT", "FFT2D", "FFT3D", "IFFT", "IFFT2D", "IFFT3D")
