@@ -8,6 +8,10 @@ The line runs source → inference form → fold → convert → tidy → verify
 per step; `pipeline.py` is the line itself.
 """
 
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from .checks import Check
 from .errors import (
     ConversionError,
@@ -41,3 +45,13 @@ __all__ = [
     "to_onnx",
     "verify",
 ]
+
+if TYPE_CHECKING:
+    from . import testing as testing
+else:
+
+    def __getattr__(name: str) -> ModuleType:
+        """`export.testing`, which is imported when it is asked for."""
+        if name == "testing":
+            return import_module(f"{__name__}.{name}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,13 +1,16 @@
 """Alone: what each call of `to_onnx`, `verify`, `inspect` and `fold` needs around it.
 
-One at a time, because tracing changes layers, and tf2onnx, for as long as it takes; and where
-TensorFlow and Keras compute with numbers, not inside of a graph that is being built.
+One at a time, because tracing changes layers, and tf2onnx, for as long as it takes; where
+TensorFlow and Keras compute with numbers, not inside of a graph that is being built; and without
+TensorFlow's advice on how often a function is traced.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -25,6 +28,8 @@ R = TypeVar("R")
 LOCK = threading.RLock()
 SWITCHES = ("external_data", "layers", "unsafe")
 """Options that are true or false. `unsafe="no"` must not let code run."""
+RETRACING = "triggered tf.function retracing"
+"""In TensorFlow's warning of a function that is traced again and again."""
 
 
 def alone(function: Callable[P, R]) -> Callable[P, R]:
@@ -39,10 +44,29 @@ def alone(function: Callable[P, R]) -> Callable[P, R]:
     def call(*arguments: P.args, **keywords: P.kwargs) -> R:
         _check_place(function.__name__)
         _check_options(keywords)
-        with LOCK:
+        with LOCK, _no_word_of_retracing():
             return function(*arguments, **keywords)
 
     return call
+
+
+@contextmanager
+def _no_word_of_retracing() -> Iterator[None]:
+    """Keep TensorFlow from calling it expensive that functions are traced anew, as here they must.
+
+    What another thread does meanwhile is told as ever.
+    """
+    own = threading.get_ident()
+
+    def is_told(record: logging.LogRecord) -> bool:
+        return record.thread != own or RETRACING not in record.getMessage()
+
+    logger = tf.get_logger()
+    logger.addFilter(is_told)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_told)
 
 
 def _check_place(name: str) -> None:

@@ -5,7 +5,8 @@
 2. The inputs of And and Or are turned round, now and then. They are sorted by name.
 3. The entries of a lookup table come in any order. They are sorted by key.
 4. Names have running numbers (`Add__17`) or addresses in memory. They are numbered anew, and a
-   constant is named after the first node that reads it: `conv/Conv.W` is the W of `conv/Conv`.
+   constant is named after the first node that reads it: `conv/Conv.W` is the W of `conv/Conv`. So
+   is a node that reads constants alone: `conv/Conv.W` widens the constant `conv/Conv.W.input`.
 5. What comes from the branch of a condition or from a loop bears the name of a TensorFlow function,
    which has a number of its own in each process: `x_cond_true_25_x/cond/mul`. It is taken off. A
    graph inside a node is named after that node: `x/cond.then_branch`.
@@ -13,6 +14,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -22,7 +24,8 @@ from .ports import unique
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-RUNNING_NUMBER = re.compile(r"__\d+(?=(:\d+)?$)")
+RUNNING_NUMBER = re.compile(r"__\d+(?=(:\d+)?$|(_|:\d+)[A-Za-z_]+(:\d+)?$)")
+"""At the end of a name, or before what the tools for other formats append to it."""
 ENTRIES = ("int64s", "strings", "floats")
 ROLE = r"(?:true|false|body|cond|branch\d+)(?:_\d+|_frozen)+"
 """What a function is in its condition or loop, and its number."""
@@ -121,16 +124,24 @@ def _inside(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
 
 def _name(model: ir.Model, graphs: Sequence[ir.Graph], base: Base) -> None:
     nodes = [node for graph in graphs for node in graph]
-    for node, name in zip(nodes, unique(base(node.name) for node in nodes), strict=True):
+    version = model.opset_imports.get("", 0)
+    prepared = _preparing(nodes)
+    others = [node for node in nodes if node not in prepared]
+    for node, name in zip(others, unique(base(node.name) for node in others), strict=True):
         node.name = name
         for place, graph in _inside(node):
             graph.name, graph.doc_string = place, None
+    _name_preparing(prepared, nodes, version, base)
     ends = {*model.graph.inputs, *model.graph.outputs}
     inner = [value for graph in graphs[1:] for value in graph.inputs]
     inner += [value for node in nodes for value in node.outputs if value.name]
     inner += [value for graph in graphs[1:] for value in graph.outputs if value.is_initializer()]
-    wanted = {value: base(value.name) for value in inner if value not in ends}
-    wanted |= {value: name for value, name in _constants(model, nodes).items() if value not in ends}
+    wanted = {value: base(value.name) for value in inner}
+    made = ((node, n, y) for node in prepared for n, y in enumerate(node.outputs) if y.name)
+    wanted |= {value: f"{node.name}:{n}" for node, n, value in made}
+    read = _readers(nodes).items()
+    wanted |= {x: _place(*reader, version) for x, reader in read if x.is_initializer()}
+    wanted = {value: name for value, name in wanted.items() if value not in ends}
     taken = [str(end.name) for end in ends]
     names = unique([*taken, *wanted.values()])[len(taken) :]
     # In two steps, since one value may have the name that another is to get.
@@ -139,20 +150,48 @@ def _name(model: ir.Model, graphs: Sequence[ir.Graph], base: Base) -> None:
             value.name = name
 
 
-def _constants(model: ir.Model, nodes: Sequence[ir.Node]) -> dict[ir.Value, str]:
-    """The constants that nodes read, and names for them."""
+def _preparing(nodes: Sequence[ir.Node]) -> dict[ir.Node, None]:
+    """The nodes that read constants alone, such as Casts that widen them."""
+    found: dict[ir.Node, None] = {}
+    for node in nodes:
+        read = [value for value in node.inputs if value is not None]
+        constant = all(value.is_initializer() or value.producer() in found for value in read)
+        if read and constant and not any(_inside(node)):
+            found[node] = None
+    return found
+
+
+def _name_preparing(
+    prepared: dict[ir.Node, None], nodes: Sequence[ir.Node], version: int, base: Base
+) -> None:
+    """Name these nodes after the first that reads them, the last ones first."""
+    readers = _readers(nodes)
+    taken = {node.name for node in nodes if node not in prepared}
+    for node in reversed(prepared):
+        reader = next((readers[value] for value in node.outputs if value in readers), None)
+        wanted = base(node.name) if reader is None else _place(*reader, version)
+        numbered = (f"{wanted}_{count}" for count in itertools.count(1))
+        node.name = next(name for name in itertools.chain([wanted], numbered) if name not in taken)
+        taken.add(node.name)
+
+
+def _readers(nodes: Sequence[ir.Node]) -> dict[ir.Value, tuple[ir.Node, int]]:
+    """The first node that reads each value, and at which place."""
+    found: dict[ir.Value, tuple[ir.Node, int]] = {}
+    for node in nodes:
+        for index, value in enumerate(node.inputs):
+            if value is not None:
+                found.setdefault(value, (node, index))
+    return found
+
+
+def _place(node: ir.Node, index: int, version: int) -> str:
+    """The name of what a node reads there, such as `conv/Conv.W`."""
     import onnx.defs
 
-    version = model.opset_imports.get("", 0)
-    found: dict[ir.Value, str] = {}
-    for node in nodes:
-        known = not node.domain and onnx.defs.has(node.op_type, version)
-        formal = onnx.defs.get_schema(node.op_type, version).inputs if known else ()
-        for index, value in enumerate(node.inputs):
-            if value is not None and value.is_initializer():
-                place = formal[min(index, len(formal) - 1)].name if formal else str(index)
-                found.setdefault(value, f"{node.name}.{place}")
-    return found
+    known = not node.domain and onnx.defs.has(node.op_type, version)
+    formal = onnx.defs.get_schema(node.op_type, version).inputs if known else ()
+    return f"{node.name}.{formal[min(index, len(formal) - 1)].name if formal else index}"
 
 
 def _base(graphs: Sequence[ir.Graph]) -> Base:

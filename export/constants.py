@@ -9,8 +9,9 @@ last place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,9 @@ from .conversion import convert_program
 from .ends import Ends
 from .errors import ConversionError
 from .formats import Format
-from .graph import layer_of
+from .graph import Node, layer_of
 from .metadata import versions
-from .program import Program
+from .program import KerasProgram, Program
 from .tidy import tidy
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Constants:
 
     Attributes:
         compared: How many there are.
-        wrong: Those that differ.
+        wrong: Those that differ, in the order in which their layers compute; those of unknown
+            layers last.
     """
 
     compared: int
@@ -125,11 +127,117 @@ def check_constants(
     # Names of nodes may be others, so that constants belong together by their places.
     numbers = (_numbers(graph, _places(graph)) for graph in (now.graph, then.graph))
     pairs = list(zip(*numbers, strict=True))
-    names = program.layer_names()
-    wrong = (
-        _compare(name, layer_of(name, names), right, found) for (name, right), (_, found) in pairs
-    )
-    return Constants(len(pairs), tuple(filter(None, wrong)))
+    owners, order = _Owners(now.graph, program), program.layer_names()
+    wrong = [
+        replace(one, layer=owners.of(holder))
+        for (name, right, holder), (_, found, _) in pairs
+        if (one := _compare(name, None, right, found)) is not None
+    ]
+    places = {layer: place for place, layer in enumerate(order)}
+    wrong.sort(key=lambda one: places.get(one.layer or "", len(order)))
+    return Constants(len(pairs), tuple(wrong))
+
+
+class _Owners:
+    """The Keras layers in whose place nodes and constants of a file stand."""
+
+    def __init__(self, graph: ir.Graph, program: Program) -> None:
+        self.names = program.layer_names()
+        self.keras = program.graph if isinstance(program, KerasProgram) else None
+        self.outputs = {value: place for place, value in enumerate(graph.outputs)}
+        nodes = graph.all_nodes()
+        self.outside = {id(inner): node for node in nodes for inner in _inner(node)}
+
+    def of(self, holder: ir.Value | ir.Node) -> str | None:
+        """The layer of a constant, or of the node that has a number as an attribute."""
+        import onnx_ir as ir
+
+        own = layer_of(holder.name or "", self.names)
+        if own is not None or self.keras is None:
+            return own
+        if isinstance(holder, ir.Value):
+            readers = (self.of(node) for node, _ in holder.uses())
+            found = self._of_output(holder) or next(filter(None, readers), None)
+        elif all(map(_is_constant, holder.inputs)):  # Cast, Reshape and the like of a constant
+            found = next(filter(None, map(self.of, holder.outputs)), None)
+        else:
+            found = self._between(holder)
+        around = self.outside.get(id(holder.graph))
+        return found or (None if around is None else self.of(around))
+
+    def _of_output(self, value: ir.Value) -> str | None:
+        place = self.outputs.get(value)
+        if place is None or self.keras is None:
+            return None
+        node = self.keras.producer(self.keras.outputs[place])
+        return None if node is None else node.name
+
+    def _between(self, node: ir.Node) -> str | None:
+        """The layer of a node without a name, by those in front of it and behind it.
+
+        Of several the only one that has a matrix, or else any weight, as tf2onnx forgets the names
+        of convolutions.
+        """
+        if self.keras is None:
+            return None
+        front = self._next(node, lambda one: [x.producer() for x in one.inputs if x is not None])
+        behind = self._next(node, lambda one: [y for x in one.outputs for y in x.consumers()])
+        if front & behind:
+            return next(name for name in self.names if name in front & behind)
+        found = [
+            one
+            for one in self.keras.nodes
+            if all(one.name in self._computed[name] for name in front)
+            and all(name in self._computed[one.name] for name in behind)
+        ]
+        for ranks in (2, 1, 0):
+            some = [one for one in found if _rank(one) >= ranks]
+            if some:
+                return some[0].name if len(some) == 1 else None
+        return None
+
+    @cached_property
+    def _computed(self) -> dict[str, set[str]]:
+        """By the name of each layer, the layers that are computed from it."""
+        nodes = [] if self.keras is None else self.keras.nodes
+        read: dict[int, list[str]] = {}
+        for node in nodes:
+            for value in node.inputs:
+                read.setdefault(id(value), []).append(node.name)
+        found: dict[str, set[str]] = {}
+        for node in reversed(nodes):
+            names = [name for value in node.outputs for name in read.get(id(value), ())]
+            found[node.name] = {*names}.union(*(found[name] for name in names))
+        return found
+
+    def _next(self, node: ir.Node, step: Callable[[ir.Node], Iterable[ir.Node | None]]) -> set[str]:
+        """The layers that are met first on all ways from a node."""
+        found, seen, todo = set(), {node}, [node]
+        while todo:
+            for one in step(todo.pop()):
+                if one is None or one in seen:
+                    continue
+                seen.add(one)
+                layer = layer_of(one.name or "", self.names)
+                if layer is None:
+                    todo.append(one)
+                else:
+                    found.add(layer)
+        return found
+
+
+def _rank(node: Node) -> int:
+    """Axes of the largest weight of a layer."""
+    weights = getattr(node.operation, "weights", ())
+    return max((len(weight.shape) for weight in weights), default=0)
+
+
+def _is_constant(value: ir.Value | None) -> bool:
+    """Whether a value is the same for all inputs of a file."""
+    if value is None or value.is_initializer():
+        return True
+    node = value.producer()
+    return node is not None and bool(node.inputs) and all(map(_is_constant, node.inputs))
 
 
 def _structure(graph: ir.Graph) -> list[Any]:
@@ -198,17 +306,19 @@ def _inner(node: ir.Node) -> Iterator[ir.Graph]:
             yield from attribute.as_graphs()
 
 
-def _numbers(graph: ir.Graph, places: Mapping[ir.Value, int]) -> Iterator[tuple[str, np.ndarray]]:
+def _numbers(
+    graph: ir.Graph, places: Mapping[ir.Value, int]
+) -> Iterator[tuple[str, np.ndarray, ir.Value | ir.Node]]:
     """Constants with their name, and numbers in attributes with those of node and attribute."""
     for value in _in_order(graph, places):
-        yield str(value.name), _array(value.const_value)
+        yield str(value.name), _array(value.const_value), value
     for node in graph:
         for name, attribute in sorted(node.attributes.items()):
             kind = attribute.type.name
             if kind in DTYPES:
-                yield f"{node.name}.{name}", np.asarray(attribute.value, DTYPES[kind])
+                yield f"{node.name}.{name}", np.asarray(attribute.value, DTYPES[kind]), node
             elif kind == "TENSOR":
-                yield f"{node.name}.{name}", _array(attribute.value)
+                yield f"{node.name}.{name}", _array(attribute.value), node
         for inner in _inner(node):
             yield from _numbers(inner, places)
 
@@ -237,11 +347,18 @@ def _same(right: np.ndarray, found: np.ndarray) -> np.ndarray:
     if right.dtype in (np.int8, np.uint8):
         same = np.abs(right.astype(int) - found.astype(int)) <= 1
     elif _is_float(right):
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             one, other = right.astype(np.float64), found.astype(np.float64)
-            unit = np.spacing(np.abs(right)).astype(np.float64)
-            same |= (np.abs(one - other) <= unit) | (np.isnan(one) & np.isnan(other))
+            same |= (np.abs(one - other) <= _unit(right)) | (np.isnan(one) & np.isnan(other))
     return np.asarray(same)
+
+
+def _unit(right: np.ndarray) -> np.ndarray:
+    """One unit in the last place of each number; the largest has none but that below it."""
+    size = np.abs(right)
+    above = np.spacing(size).astype(np.float64)
+    below = (size - np.nextafter(size, np.zeros_like(size))).astype(np.float64)
+    return np.where(np.isinf(above), below, above)
 
 
 def _relative(right: np.ndarray, found: np.ndarray) -> float:

@@ -23,12 +23,14 @@ from .graph import Graph
 from .guards import guard
 from .inference import drop_training_only
 from .opset import raise_opset
+from .overflow import Halves
 from .pin_shapes import pin_shapes
 from .plain_names import plain_names
 from .program import Arrays, KerasProgram, Program
 from .quantize import quantize
 from .rewrites import rewrite
 from .steps import write_steps
+from .tails import write_tails
 from .trace import trace, without_bfloat16
 
 if TYPE_CHECKING:
@@ -43,11 +45,13 @@ class Conversion:
         model: The ONNX model; its ends are still called input_0, ..., output_0, ...
         folds: What became of each batch normalization.
         dropped: Layers that only matter in training.
+        halves: Of a float16 file, what shows whether it overflows.
     """
 
     model: ir.Model
     folds: list[Fold]
     dropped: list[str]
+    halves: Halves | None = None
 
 
 def convert_program(
@@ -73,6 +77,8 @@ def convert_program(
     Raises:
         ConversionError: A layer has no ONNX form.
     """
+    import onnx_ir as ir
+
     nodes = program.graph.nodes if isinstance(program, KerasProgram) else ()
     with plain_names(nodes):
         with clock.stage("fold", "folding"):
@@ -86,14 +92,17 @@ def convert_program(
             half = stored.name == "float16"
             guard(model, half)
             if not half:
+                write_tails(model)
                 write_steps(model)
             ends.transpose(model, program.inputs)
+            wide = ir.to_proto(model) if half else None
             model = quantize(model, stored, [ends.arrays(program.inputs, x) for x in calibration])
+            halves = Halves(ir.to_proto(model), wide) if wide is not None else None
             if half:  # in float32 even there, so not before the rest is float16
                 write_steps(model)
             raise_opset(model, opset)
             settle(model)
-    return Conversion(model, folds, dropped)
+    return Conversion(model, folds, dropped, halves)
 
 
 def plan(program: Program, stored: Format = FLOAT32) -> tuple[Graph | None, list[Fold], list[str]]:

@@ -20,7 +20,14 @@ from .control_flow import plain_control_flow
 from .errors import ConversionError, reason
 from .graph import Graph, Node, layer_of
 from .grouped import uncompiled_traces
-from .mending import Message, exact_casts, messages_of_tf2onnx, sets_in_order, whole_limits
+from .mending import (
+    Message,
+    exact_casts,
+    messages_of_tf2onnx,
+    sets_in_order,
+    sums_in_order,
+    whole_limits,
+)
 from .opset import LAST_OF_TF2ONNX, MAXIMUM_OPSET
 from .precision import in_float32
 from .retrace import is_closed, opened
@@ -168,6 +175,7 @@ def _tf2onnx(
         sets_in_order(),
         exact_casts(),
         whole_limits(),
+        sums_in_order(),
         tables_of(function),
     ):
         frozen = _frozen(function, given, output_names)

@@ -31,7 +31,7 @@ from .graph import Graph, Node, Value, flatten_layers
 from .inference import distance_from_zero, is_batch_normalization, map_of
 from .linear import is_convolution
 from .maps import Map, Shape
-from .moves import UNCENTRED, Cost, Moves, Plan, Site, own_part
+from .moves import UNCENTRED, UNHELD, Cost, Moves, Plan, Site, own_part
 from .rebuild import rebuild
 from .remainder import remainder
 
@@ -84,7 +84,9 @@ class _Folding:
             if found is not None:
                 far = distance_from_zero(node) > FAR and _is_unrounded(graph, node.inputs[0])
                 policy = node.operation.dtype_policy
-                self.sites[id(node)] = Site(found, [node.name], policy, far)
+                first = any(node.inputs[0] is value for value in graph.inputs)
+                firm = first and not stored.holds(found.scale, found.shift)
+                self.sites[id(node)] = Site(found, [node.name], policy, far, firm)
                 self.into[node.name] = []
         self.moves = Moves(graph, self.sites)
 
@@ -143,6 +145,9 @@ class _Folding:
 
     def _plans(self, group: list[Node], site: Site) -> Iterator[Plan]:
         """Move the whole map; else its scale or its shift, where the other one stays."""
+        if any(self.sites[id(node)].firm for node in group):
+            site.reasons.append(UNHELD)
+            return
         whole, neutral = site.map, Map.identity(site.map.scale.ndim)
         far = any(self.sites[id(node)].far for node in group)
         ahead = self.stored.folds_forwards and not (far and whole.shifts)

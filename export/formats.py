@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,11 @@ from .errors import OptionError, shown
 
 SAFETY = 16.0
 """Tolerance as a multiple of the noise, for float32."""
+
+
+MANY, LARGEST_SCALE = 8.0, 2.0**10
+"""Deviations that data may lie off their mean; a scale that kernels in float16 bear, and behind
+which numbers are not subnormal."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,11 @@ class Rounding:
     smallest: float = 0.0
     steps: int = 0
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the numbers that are stored without an error."""
+        return np.dtype("float16" if self.smallest else "float32")
+
     def noise(
         self, values: np.ndarray, rng: np.random.Generator, *, channels: bool = False
     ) -> np.ndarray:
@@ -47,14 +58,18 @@ class Rounding:
         finite = values
         if not np.isfinite(np.sum(values)):  # one pass, where all are finite
             finite = np.where(np.isfinite(values), values, 0.0)
-        bound = self.unit * np.abs(finite) + self.smallest
+        # In place, and with odd numbers of 8 bits: large models have many values.
+        noise: np.ndarray = np.abs(finite, out=np.empty(values.shape))
+        noise *= self.unit / 128
+        if self.smallest:
+            noise += self.smallest / 128
         if self.steps:
             axes = tuple(range(values.ndim - 1)) if channels else None
             top = np.max(finite, axis=axes, initial=0.0)
             bottom = np.min(finite, axis=axes, initial=0.0)
-            bound = bound + (top - bottom) / (2 * self.steps)
-        noise: np.ndarray = rng.uniform(-1, 1, values.shape)
-        noise *= bound
+            noise += (top - bottom) / (2 * self.steps * 128)
+        drawn = np.frombuffer(rng.bytes(values.size), np.int8).reshape(values.shape)
+        noise *= drawn | np.int8(1)
         return noise
 
 
@@ -71,6 +86,7 @@ class Format:
         inputs: Whether the inputs are rounded, too.
         measured: Whether ranges were measured beforehand, so that products are rounded, too, and
             not their factors alone.
+        largest: The largest number.
     """
 
     name: str
@@ -80,6 +96,7 @@ class Format:
     matrices_only: bool = False
     inputs: bool = False
     measured: bool = False
+    largest: float = np.inf
 
     @property
     def reach_factor(self) -> float:
@@ -97,6 +114,14 @@ class Format:
         """Whether a convolution may absorb what is behind it: not where its kernel is rounded in
         one range, as onnxruntime does if ranges are not measured."""
         return not self.results.steps or self.measured
+
+    def holds(self, scale: np.ndarray, shift: np.ndarray) -> bool:
+        """Whether it holds what a map makes numbers up to 8 of, and about as well."""
+        if self.largest == np.inf:
+            return True
+        small, shift = np.abs(scale), np.abs(shift)
+        held = MANY + shift <= self.largest * small
+        return bool(np.all(held & (shift <= MANY) & (small <= LARGEST_SCALE)))
 
     def move_weight(self, value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A weight as it might have been stored."""
@@ -116,6 +141,7 @@ FORMATS = {
         Rounding(2.0**-11, 2.0**-25),
         safety=8.0,
         inputs=True,
+        largest=65504.0,
     ),
     "bfloat16": Format(
         "bfloat16", Rounding(2.0**-8), Rounding(2.0**-24), safety=8.0, matrices_only=True

@@ -22,8 +22,7 @@ from .program import KerasProgram, Program
 from .report import Report
 from .runtime import RefusedError
 from .samples import (
-    FREE_AXIS,
-    FREE_SPATIAL_AXIS,
+    EXTENTS,
     Rows,
     data_rows,
     edge_rows,
@@ -59,9 +58,11 @@ def add_truth(judge: Judge, own: Sequence[Rows], clock: Clock, *, random: bool =
 def _add_random(judge: Judge, optional: bool) -> None:
     """The first rows that the model can take, e.g. as indices."""
     program = judge.program
-    for with_edges, rows in _choices(judge):
+    for with_edges, last, rows in _choices(judge):
         try:
             judge.add(rows)
+            if not last and any(y.size == 0 for truth in judge.truths for y in truth.native):
+                raise ValueError("it gives nothing for so small extents")
             if with_edges:
                 judge.edge_failure = None
             return
@@ -74,25 +75,31 @@ def _add_random(judge: Judge, optional: bool) -> None:
             if with_edges:
                 judge.edge_failure = reason(error)
     if not optional:
+        advice = "Give it arrays that it can take with `data`"
+        if has_free_axes(program):
+            largest = max(map(max, EXTENTS))
+            advice += f", or fix its free axes, which were tried up to {largest}, with `dimensions`"
         raise SourceError(
             f"Model `{program.name}` cannot be run on random data, nor on zeros: "
-            f"{reason(failure)}. Give it arrays that it can take with `data`."
+            f"{reason(failure)}. {advice}."
         ) from failure
 
 
-def _choices(judge: Judge) -> Iterator[tuple[bool, list[Rows]]]:
-    """Random rows with edges or without them, also with all free axes alike, and zeros.
+def _choices(judge: Judge) -> Iterator[tuple[bool, bool, list[Rows]]]:
+    """Random rows with edges or without them, for all EXTENTS if there are free axes; and zeros.
 
     Edges are for float32 alone, since shorter numbers are coarse where they are large.
     """
     program = judge.program
-    for extent in (FREE_SPATIAL_AXIS, FREE_AXIS) if has_free_axes(program) else (FREE_AXIS,):
-        random = random_rows(program, spatial=extent)
-        edges = edge_rows(program, spatial=extent) if judge.stored is FLOAT32 else []
+    tried = EXTENTS if has_free_axes(program) else EXTENTS[:1]
+    for extents in tried:
+        last = extents is tried[-1]
+        random = random_rows(program, extents=extents)
+        edges = edge_rows(program, extents=extents) if judge.stored is FLOAT32 else []
         if edges:
-            yield True, joined(random, edges)
-        yield False, random
-    yield False, zero_rows(program)
+            yield True, last, joined(random, edges)
+        yield False, last, random
+    yield False, True, zero_rows(program)
 
 
 def compare(report: Report, judge: Judge, file: Path, clock: Clock) -> None:

@@ -1,7 +1,7 @@
 """Mending: tf2onnx as it should be, for the length of a conversion.
 
 It goes over sets of nodes in any order, drops casts that round, compares whole numbers as floats,
-and logs what it cannot do.
+lets TensorFlow add constants that should stay apart, and logs what it cannot do.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from .errors import reason
+
+SUMS = {"Add", "AddV2", "Sub"}
+UNEVEN = 1e-3
+"""Share of a constant below which another one is lost beside it."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,49 @@ def exact_casts() -> Iterator[None]:
         yield
     finally:
         table["Cast",] = before
+
+
+@contextmanager
+def sums_in_order() -> Iterator[None]:
+    """TensorFlow's optimizer makes (1 − p) + 1e-12 one addition of a constant, 1 + 1e-12, of which
+    nothing is left where p is 1. Sums with so different constants stay apart."""
+    from tf2onnx import tf_loader
+
+    own = tf_loader.tf_optimize
+
+    def optimize(inputs: list[str], outputs: list[str], graph_def: Any) -> Any:
+        return own(inputs, [*outputs, *_uneven_sums(graph_def)], graph_def)
+
+    tf_loader.tf_optimize = optimize
+    try:
+        yield
+    finally:
+        tf_loader.tf_optimize = own
+
+
+def _uneven_sums(graph_def: Any) -> Iterator[str]:
+    """The first ones of two sums with a constant each, the second of which is much smaller."""
+    nodes = {node.name: node for node in graph_def.node}
+    sums = [node for node in graph_def.node if node.op in SUMS]
+
+    def split(node: Any) -> tuple[Any, Any]:
+        """What is added to a constant, and the constant; None where there is none."""
+        terms = [nodes.get(name.split(":")[0]) for name in node.input[:2]]
+        for one, other in (terms, terms[::-1]):
+            if other is not None and other.op == "Const":
+                return one, other
+        return None, None
+
+    for node in sums:
+        first, small = split(node)
+        if first is None or first.op not in SUMS:
+            continue
+        large = split(first)[1]
+        if large is None:
+            continue
+        a, b = (np.abs(tf.make_ndarray(one.attr["value"].tensor)) for one in (small, large))
+        if a.dtype.kind == "f" and 0 < a.max(initial=0) < UNEVEN * b.max(initial=0):
+            yield f"{first.name}:0"
 
 
 @contextmanager

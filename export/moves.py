@@ -29,6 +29,7 @@ Rest = tuple[Value, Map, tuple[Node, ...]]
 """A map that is left at a value, for these of its readers."""
 _Wanted = dict[int, tuple[Value, list[tuple[Node, Map]]]]
 UNCENTRED = "its data lie far from zero, and must be centred first"
+UNHELD = "float16 does not hold the data in front of it"
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Site:
         names: The layers that it, or what has been merged into it, comes from.
         policy: Of its dtype.
         far: Whether it centres data that lie far from zero and are not rounded yet.
+        firm: Whether it makes data fit into the numbers of the file, and stays.
         changed: Whether it is no longer what its layer computes.
         reasons: Why it did not move.
     """
@@ -48,6 +50,7 @@ class Site:
     names: list[str]
     policy: Any
     far: bool = False
+    firm: bool = False
     changed: bool = False
     reasons: list[str] = field(default_factory=list)
 

@@ -21,7 +21,10 @@ LAST_OF_TF2ONNX, LAST_OF_ONNXSCRIPT = 18, 25
 def check_opset(opset: int) -> int:
     """The opset as Python's integer; raise OptionError unless it is one that can be written."""
     if isinstance(opset, bool) or not isinstance(opset, Integral):
-        raise OptionError(f"`opset` must be an integer. Received: opset={shown(opset)}.")
+        raise OptionError(
+            f"`opset` must be an integer. Received: opset={shown(opset)}. It can be in "
+            f"{MINIMUM_OPSET}..{MAXIMUM_OPSET}, and {DEFAULT_OPSET} is the default."
+        )
     if not MINIMUM_OPSET <= opset <= MAXIMUM_OPSET:
         raise OptionError(
             f"`opset` must be in {MINIMUM_OPSET}..{MAXIMUM_OPSET}. Received: opset={shown(opset)}. "

@@ -24,9 +24,9 @@ output, or no number is finite, the file does not pass unless the user gives a t
 
 Edges, i.e. rows that random data leaves out (`ranges.py`), are there for gross errors: what is
 wrong at zero, in ties or far from the mean, and branches that are not taken elsewhere. They are
-judged row by row, by the noise of the noisiest channel; a tolerance of the user's allows more of
-them where they are larger, and never less than that. Where Keras' float32 run says something else
-than float64 (an overflow, another side of a step), no verdict is asked of them.
+judged row by row, by 64 times the noise of the noisiest channel; a tolerance of the user's allows
+more of them where they are larger, and never less than that. Where Keras' float32 run says
+something else than float64 (an overflow, another side of a step), no verdict is asked of them.
 
 Where a model cannot be run in float64 (a custom layer that insists on float32), y is Keras'
 float32 run and reach is taken as 2⁻²⁰ max|y|; the report says so.
@@ -63,9 +63,14 @@ from .runtime import LoadedFile
 from .samples import EDGES, RANDOM, Rows
 from .truth import MANY, Truth, Witness
 
+SAFETY_OF_EDGES = 4 * SAFETY
+"""Multiple of the noise on edges: what a recurrent layer rounds inside, of states that are large
+there, the noise of its results does not show."""
 COARSEST = 0.25
 MOST_FLIPS = 0.01
 """Share of integers and booleans that may be others because of rounding."""
+MOST_FLIPS_OF_OTHERS = 0.05
+"""The same in other formats than float32."""
 SAFETY_OF_MEAN = 8.0
 """Root mean square of the errors as a multiple of that of the noise."""
 
@@ -158,6 +163,12 @@ class Judge:
         ]
         return max(failed or self.truths, key=lambda truth: (truth.different_rows, -truth.batch))
 
+    def different(self) -> list[Arrays]:
+        """The largest batch of each kind of data, in which all its different rows are."""
+        kinds = {truth.data for truth in self.truths}
+        alike = ([truth for truth in self.truths if truth.data == kind] for kind in sorted(kinds))
+        return [max(each, key=lambda truth: truth.different_rows).inputs for each in alike]
+
     def rows_like(self, truth: Truth) -> Arrays | None:
         """The rows of a batch, and behind them those of others, where the batch is fixed.
 
@@ -172,8 +183,8 @@ class Judge:
         return list(map(np.concatenate, zip(*(one.inputs for one in batches), strict=True)))
 
     def _time(self, loaded: LoadedFile, truth: Truth, first: float) -> None:
-        """Measure a batch size that is new."""
-        if truth.batch not in {latency.batch for latency in self.latency}:
+        """Measure a batch size that is new; of edges, nobody asks."""
+        if truth.data != EDGES and truth.batch not in {latency.batch for latency in self.latency}:
             run = partial(loaded.run, truth.inputs)
             self.latency.append(measure(truth.batch, first, run))
 
@@ -227,7 +238,7 @@ class Judge:
             unsure = (native != exact) | (reach > 0)
         usual = float(self.noise(RANDOM, index).max())
         errors = np.where(unsure.any(axis=0), 0.0, per_row(gaps))
-        return errors, SAFETY * np.maximum(noise, usual)
+        return errors, SAFETY_OF_EDGES * np.maximum(noise, usual)
 
     def noise(self, data: str, index: int) -> np.ndarray:
         """Noise of an output per channel, over all rows of one kind of data."""
@@ -248,6 +259,8 @@ class Judge:
             if one.data == truth.data
         )
         share = SAFETY * max(shares)
+        if self.stored is not FLOAT32:
+            return math.ceil(min(share, MOST_FLIPS_OF_OTHERS) * truth.native[index].size)
         return math.floor(share * truth.native[index].size) if share <= MOST_FLIPS else 0.0
 
     def magnitude(self, data: str, index: int) -> float:

@@ -18,7 +18,7 @@ from .constants import check_constants, is_ours, other_version
 from .conversion import convert_program
 from .ends import Ends
 from .errors import ConversionError, OptionError, ParityError, SourceError
-from .formats import FORMATS, STATIC_INT8, Format, format_of
+from .formats import FLOAT32, FORMATS, STATIC_INT8, Format, format_of
 from .judging import (
     Data,
     add_truth,
@@ -167,6 +167,7 @@ def to_onnx(
                 location = file.fill_data(data) if isinstance(file, PendingPair) else ""
                 file.fill(serialize(made.model, location))
             report.size = file.size
+            halves = made.halves
             del made, data  # and with them the folded weights
             if not judge.truths:
                 shown = own + calibrating[:MOST_CALIBRATING]
@@ -179,6 +180,11 @@ def to_onnx(
                 if careful:
                     raise
                 return report
+            if report.passed and halves is not None:
+                with clock.stage("verify", "looking for overflows"):
+                    batches = [ends.arrays(program.inputs, x) for x in judge.different()]
+                    names = [port.name for port in program.inputs]
+                    halves.refuse_overflow(batches, names, program.layer_names())
             if report.passed:
                 file.fill([parity_entry(report)])
                 report.size = file.size
@@ -294,7 +300,9 @@ def verify(
         cause = error.__cause__ or error
         raise SourceError(f"{onnx_path} does not run on the model's inputs: {cause}") from error
     note_names(report, ends.names(program.inputs, program.outputs, inputs, outputs)[1])
+    told = len(report.notes)
     look_at_layers(report, judge, Path(onnx_path), clock, complete=layers)
+    pieces = report.notes[told:]
     why = other_version(noted) if random else "their ranges were measured on data"
     if is_ours(noted) and why is not None:
         report.notes.append(f"constants were not compared one by one: {why}")
@@ -309,12 +317,30 @@ def verify(
                 "constants were not compared one by one: the model gives another graph than that "
                 "of the file"
             )
-        elif report.layer is None and report.wrong_constants:
-            report.layer = report.wrong_constants[0].layer
+        elif not report.passed and (report.layer is None or stored is not FLOAT32):
+            _name_by_constants(report, pieces)
     if layers and not isinstance(program, KerasProgram):
         report.notes.append("a SavedModel holds no Keras layers that could be compared one by one")
     report.seconds = clock.seconds
     return report
+
+
+def _name_by_constants(report: Report, pieces: Sequence[str]) -> None:
+    """Take the layer of the first constant that is wrong for the one where a file begins to differ.
+
+    In float32 only where the search has found none, for it knows the layers that were folded into
+    that one, too. In other formats rounding hides from it what the constants show.
+
+    Args:
+        report: The report.
+        pieces: Its notes of what the search has found.
+    """
+    wrong = () if report.constants is None else report.constants.wrong
+    layer = next((constant.layer for constant in wrong if constant.layer), None)
+    if layer is not None:
+        report.layer = layer
+        others = [note for note in pieces if f"`{layer}`" not in note]
+        report.notes = [note for note in report.notes if note not in others]
 
 
 def _agreed(outputs: Sequence[Port], model: ir.Model) -> list[Port]:

@@ -47,8 +47,7 @@ def float64_run(
         layers: Every layer that takes part, inner ones included.
         exact: Values that replace a variable's own, by id of the variable.
         perturb: If given, every weight is moved at random by what rounding it once more would
-            do. The statistics of a Normalization layer reach the file as they are, and stay,
-            unless the inputs are rounded, too.
+            do. The statistics of a Normalization layer reach the file as they are, and stay.
         stored: How weights are stored.
     """
     layers = list(layers)
@@ -61,9 +60,7 @@ def float64_run(
         _absorbing(layers),
         keras.StatelessScope() as scope,
     ):
-        fixed = _groups(layers)
-        if not stored.inputs:
-            fixed |= _statistics_of_inputs(layers)
+        fixed = _groups(layers) | _statistics_of_inputs(layers)
         for variable in _float_variables(layers):
             known = (exact or {}).get(id(variable))
             value = float64(variable) if known is None else known[1]

@@ -17,8 +17,8 @@ from keras import tree
 
 from .errors import ConversionError, SourceError
 from .formats import FLOAT32, Format
-from .graph import Node, flatten_layers
-from .inference import float64
+from .graph import Node, Value, flatten_layers
+from .inference import float64, map_of
 from .ports import Port, is_any_batch
 from .precision import float64_run, in_float32, is_narrow, widen
 from .ranges import Range, range_of
@@ -172,13 +172,24 @@ class KerasProgram:
             return move_results(node, results, rng, stored)
 
         wide = [widen(array) for array in arrays]
+        rounded = [self._is_rounded(value, stored) for value in self.graph.inputs]
+
+        def given() -> Arrays:
+            pairs = zip(wide, rounded, strict=True)
+            return [move_input(x, rng, stored) if moves else x for x, moves in pairs]
+
         layers = flatten_layers(self.model)
         with float64_run(layers):
             still = self._still(wide, exact)
         while True:
             with float64_run(layers, perturb=rng, stored=stored):
-                moved = self.graph(*(move_input(x, rng, stored) for x in wide), after=move)
+                moved = self.graph(*given(), after=move)
             yield [distance(a, b) for a, b in zip(moved, still, strict=True)]
+
+    def _is_rounded(self, value: Value, stored: Format) -> bool:
+        """Whether a file rounds an input: not where it is first made to fit into its numbers."""
+        maps = [map_of(node) for node in self.graph.consumers(value)]
+        return any(one is None or stored.holds(one.scale, one.shift) for one in maps)
 
     def _still(self, arrays: Arrays, exact: Arrays) -> Arrays:
         """What the graph computes: `exact`, if that is so of the first row."""

@@ -19,6 +19,7 @@ import numpy as np
 
 from .errors import ConversionError, reason
 from .formats import FLOAT32, FORMATS, STATIC_INT8, Format
+from .handlers.formula import is_of_formula
 from .weights import LARGE
 
 if TYPE_CHECKING:
@@ -27,8 +28,13 @@ if TYPE_CHECKING:
 
     from .program import Arrays
 
+HALVES = ("bfloat16", "float16")
 PRODUCTS = ["MatMul", "Gemm", "Conv"]
 """Operators that int8 is for."""
+MAPS = {"Add", "Div", "Mul", "Sub"}
+SUMS_OF_INTEGERS = {"ConvInteger", "MatMulInteger"}
+TO_HALF = "graph_input_cast"
+"""How onnxruntime calls its Casts of inputs."""
 CASTS = ("_cast_to_fp16_node", "_cast_to_fp32_node")
 """How onnxruntime calls its Casts behind nodes that stay in float32, and in front of them."""
 
@@ -54,10 +60,10 @@ def quantize(model: ir.Model, stored: Format, calibration: Sequence[Arrays]) -> 
     try:
         with _quiet():
             if stored.name == "float16":
+                _copy_constant_outputs(model)
                 _split_constants(model)
-            proto = ir.to_proto(model)
             convert = _float16 if stored.name == "float16" else _int8
-            converted = ir.from_proto(convert(proto, calibration))
+            converted = ir.from_proto(convert(ir.to_proto(model), calibration))
             converted.graph.sort()
             return converted
     # onnxruntime's tools raise whatever they run into.
@@ -81,18 +87,15 @@ def format_in(proto: onnx.ModelProto) -> Format:
     noted = {entry.key: entry.value for entry in proto.metadata_props}.get("precision")
     if noted == FLOAT32.name:
         return FLOAT32
+    stored = {tensor.data_type for tensor in proto.graph.initializer}
+    # bfloat16 first, since the layers of such a file may compute in float16.
+    halves = [name for name in HALVES if onnx.TensorProto.DataType.Value(name.upper()) in stored]
+    if noted in halves:  # a quantized model, whose products are its own
+        return FORMATS[noted]
     kinds = {node.op_type for node in proto.graph.node}
     if kinds & {"DequantizeLinear", "MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"}:
         return STATIC_INT8 if "QuantizeLinear" in kinds else FORMATS["int8"]
-    stored = {tensor.data_type for tensor in proto.graph.initializer}
-    for name, kind in (
-        # First, since the layers of a bfloat16 file may compute in float16.
-        ("bfloat16", onnx.TensorProto.BFLOAT16),
-        ("float16", onnx.TensorProto.FLOAT16),
-    ):
-        if kind in stored:
-            return FORMATS[name]
-    return FLOAT32
+    return FORMATS[halves[0]] if halves else FLOAT32
 
 
 def holds_bfloat16(model: ir.Model) -> bool:
@@ -121,6 +124,24 @@ def _narrow_matrices(model: ir.Model) -> None:
         del model.graph.initializers[name]
         model.graph.register_initializer(narrow)
         model.graph.insert_before(model.graph[0], cast)
+
+
+def _copy_constant_outputs(model: ir.Model) -> None:
+    """Let outputs that are constants be copies of them, to which onnxruntime's tool is used."""
+    import onnx_ir as ir
+
+    for place, output in enumerate(model.graph.outputs):
+        if output.const_value is None or not output.is_initializer():
+            continue
+        name = output.name
+        del model.graph.initializers[name]
+        output.name = f"{name}__constant"
+        model.graph.register_initializer(output)
+        copy = ir.node("Identity", [output], name=f"{name}__copy")
+        copy.outputs[0].name, copy.outputs[0].type = name, output.type
+        copy.outputs[0].shape = output.shape
+        model.graph.append(copy)
+        model.graph.outputs[place] = copy.outputs[0]
 
 
 def _split_constants(model: ir.Model) -> None:
@@ -159,10 +180,59 @@ def _float16(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.Mode
     for graph in (proto.graph, *_inner_graphs(proto.graph)):
         _forget_constants(graph)
     converted: onnx.ModelProto = convert_float_to_float16(
-        proto, keep_io_types=True, op_block_list=_staying()
+        proto,
+        keep_io_types=True,
+        op_block_list=_staying(),
+        node_block_list=_first_maps(proto.graph),
     )
     _place_casts(converted.graph)
+    _read_unrounded(converted.graph)
     return converted
+
+
+def _first_maps(graph: onnx.GraphProto) -> list[str]:
+    """What makes numbers fit into float16: the arithmetic behind sums of integers, and that of the
+    inputs with constants."""
+    constants = {tensor.name for tensor in graph.initializer}
+    data, sums = {value.name for value in graph.input}, set[str]()
+    found = []
+    for node in graph.node:
+        given = [name for name in node.input if name not in constants]
+        if node.op_type in SUMS_OF_INTEGERS:
+            sums.update(node.output)
+        elif node.op_type in {*MAPS, "Cast"} and sums & set(given):
+            found.append(node.name)
+            sums.update(node.output)
+        elif node.op_type in MAPS and len(given) == 1 and given[0] in data:
+            found.append(node.name)
+            data.update(node.output)
+    return found
+
+
+def _read_unrounded(graph: onnx.GraphProto) -> None:
+    """Let nodes in float32 read others in float32, and inputs, as they are, and not by float16."""
+    wide = {
+        node.output[0]: node.input[0]
+        for node in graph.node
+        if node.name.endswith(CASTS[0]) or node.name.startswith(TO_HALF)
+    }
+    back = {
+        node.output[0]: wide[node.input[0]]
+        for node in graph.node
+        if node.name.endswith(CASTS[1]) and node.input[0] in wide
+    }
+    graphs = (graph, *_inner_graphs(graph))
+    for node in (node for inner in graphs for node in inner.node):
+        for i, name in enumerate(node.input):
+            node.input[i] = back.get(name, name)
+    while True:
+        read = {name for inner in graphs for node in inner.node for name in node.input}
+        read |= {value.name for inner in graphs for value in inner.output}
+        idle = [n for n in graph.node if n.op_type == "Cast" and n.output[0] not in read]
+        if not idle:
+            return
+        for node in idle:
+            graph.node.remove(node)
 
 
 def _staying() -> list[str]:
@@ -231,7 +301,7 @@ def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelPr
         "op_types_to_quantize": PRODUCTS,
         "per_channel": True,
         "reduce_range": True,
-        "nodes_to_exclude": _halves(proto),
+        "nodes_to_exclude": [*_halves(proto), *_of_formulas(proto)],
     }
     stacked = _stacked(proto)
     with tempfile.TemporaryDirectory() as folder:
@@ -242,7 +312,11 @@ def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelPr
             options["activation_type"] = QuantType.QUInt8
             whole = [{"quant_type": QuantType.QInt8, "reduce_range": True}]
             overrides = {node.input[1]: whole for node in stacked}
-            options["extra_options"] = {"TensorQuantOverrides": overrides}
+            # Units that measure different things do not share a range, as last ones would.
+            options["extra_options"] = {
+                "TensorQuantOverrides": overrides,
+                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+            }
             quantize_static(proto, path, _reader(calibration), **options)
         else:
             names = [node.name for node in stacked]
@@ -252,6 +326,12 @@ def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelPr
                 options |= {"nodes_to_exclude": [], "per_channel": False}
                 quantize_dynamic(path, path, nodes_to_quantize=names, **options)
         return onnx.load(path)
+
+
+def _of_formulas(proto: onnx.ModelProto) -> list[str]:
+    """Products with matrices that are no weights, such as those of Fourier transforms."""
+    products = (node for node in proto.graph.node if node.op_type == "MatMul")
+    return [node.name for node in products if any(map(is_of_formula, node.input))]
 
 
 def _stacked(proto: onnx.ModelProto) -> list[onnx.NodeProto]:

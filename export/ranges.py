@@ -31,11 +31,12 @@ TIES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 """Numbers that many elements share, where rounding and comparing change over."""
 SIZES = 3, 100
 """A small and a large integer that may be the size of something."""
-FAR = 100.0
-"""How many deviations from the mean the large numbers lie."""
+FAR, LESS_FAR = 100.0, 25.0
+"""How many deviations from the mean the large numbers lie; and those to which float32's exponential
+is neither zero nor infinite, but a sigmoid nearly 0 or 1."""
 BEYOND_FLOAT32 = 2**24
 """From here on float32 does not hold every integer."""
-EDGE_ROWS = 3
+EDGE_ROWS = 4
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,10 @@ def _known_by(layer: Any) -> Range | None:
         variance = np.asarray(keras.ops.convert_to_numpy(layer.variance), np.float64)
         # The leading axis is the batch's.
         return Range(mean[0], np.sqrt(variance[0]))
+    if isinstance(layer, keras.layers.Rescaling) and np.ndim(layer.scale) == np.ndim(layer.offset):
+        scale, offset = np.abs(layer.scale), np.asarray(layer.offset)
+        if np.ndim(scale) == 0 and scale > 0:  # to numbers about 1
+            return Range(float(-offset / layer.scale), float(1 / scale))
     if isinstance(layer, keras.layers.TextVectorization):
         words = layer.get_vocabulary(include_special_tokens=False)
         return Range(values=tuple(words), text=True)
@@ -98,8 +103,8 @@ def _known_by(layer: Any) -> Range | None:
 def draw(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> np.ndarray:
     """Random data of an input.
 
-    Floats are normal; integers lie within the vocabulary of who reads them, else in 0..9; strings
-    are letters, and words that are looked up.
+    Floats are normal; integers lie within the vocabulary of who reads them, up to two deviations
+    or else in 0..9; strings are letters, and words that are looked up.
     """
     if known.closed and known.values:
         return _among(port, shape, known, rng)
@@ -110,7 +115,8 @@ def draw(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Genera
         texts = _texts(words, shape, rng) if known.text else rng.choice(words, shape)
         return np.asarray(texts, object)
     if "int" in port.dtype or known.indices is not None:
-        drawn = rng.integers(0, known.indices or 10, shape)
+        most = round(2 * float(np.max(known.std)))
+        drawn = rng.integers(0, known.indices or np.clip(most, 10, known.most), shape)
         if known.values:
             looked_up = rng.choice(np.array(known.values), shape)
             drawn = np.where(rng.integers(0, 2, shape), drawn, looked_up)
@@ -119,10 +125,10 @@ def draw(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Genera
 
 
 def edges(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> np.ndarray:
-    """Three rows that random data leaves out.
+    """Four rows that random data leaves out.
 
-    Zeros and empty strings; large numbers, last indices and odd strings; few different numbers,
-    so that many are equal.
+    Zeros and empty strings; large numbers, last indices and odd strings; numbers that are less
+    large; few different numbers, so that many are equal.
 
     Args:
         port: The input.
@@ -133,7 +139,7 @@ def edges(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Gener
     if known.closed and known.values:
         return np.stack([_among(port, shape, known, rng) for _ in range(EDGE_ROWS)])
     dtype = object if port.dtype == "string" else port.dtype
-    others = [np.asarray(kind(port, shape, known, rng)).astype(dtype) for kind in (_large, _ties)]
+    others = [np.asarray(kind(port, shape, known, rng)).astype(dtype) for kind in KINDS]
     return np.stack([zeros(port, shape), *others])
 
 
@@ -166,6 +172,12 @@ def _large(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Gene
     return np.where(sign, low, high) + np.where(sign, 1, -1) * rng.integers(0, 5, shape)
 
 
+def _less_large(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> Any:
+    if "int" in port.dtype or port.dtype in {"bool", "string"} or known.indices is not None:
+        return draw(port, shape, known, rng)
+    return known.mean + LESS_FAR * known.std * rng.standard_normal(shape)
+
+
 def _ties(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Generator) -> Any:
     if port.dtype == "bool":
         return rng.integers(0, 2, shape)
@@ -181,6 +193,9 @@ def _ties(port: Port, shape: tuple[int, ...], known: Range, rng: np.random.Gener
     return rng.choice(np.array(sorted(numbers)), shape)
 
 
+KINDS = (_large, _less_large, _ties)
+
+
 def _half(values: Sequence[Any], rng: np.random.Generator) -> list[Any]:
     """Some of the words, as many as there are letters and more."""
     if not values:
@@ -192,5 +207,5 @@ def _half(values: Sequence[Any], rng: np.random.Generator) -> list[Any]:
 def _texts(words: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     texts = np.empty(shape, object)
     for place in np.ndindex(shape):
-        texts[place] = " ".join(rng.choice(words, rng.integers(0, MOST_WORDS)))
+        texts[place] = " ".join(rng.choice(words, rng.integers(1, MOST_WORDS + 1)))
     return texts

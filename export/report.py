@@ -36,7 +36,7 @@ SUFFIXES = (".html", ".json", ".txt")
 INCONCLUSIVE = (
     "rounding alone may move the output by a quarter of itself, or no number "
     "of it is finite, so that a wrong file would not be noticed; give data of your own with "
-    "`--data`, or a bound with `--rtol` and `--atol`"
+    "`data`, or a bound with `rtol` and `atol` (on the command line `--data`, `--rtol`, `--atol`)"
 )
 NOT_WRITTEN = "the file was not written"
 """The note of an export that failed."""

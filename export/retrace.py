@@ -28,8 +28,8 @@ def is_closed(graph: Any) -> bool:
         if _is_compiled(operation):
             return True
         for name in inner_functions(operation):
-            function = graph._get_function(name)
-            if function is not None and is_closed(function.graph):
+            inner = getattr(graph._get_function(name), "graph", None)  # older ones have none
+            if inner is not None and is_closed(inner):
                 return True
     return False
 

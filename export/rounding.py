@@ -92,10 +92,14 @@ def _moved(tensor: Any, smooth: bool, rng: np.random.Generator, stored: Format) 
 def noise_of(
     values: np.ndarray, smooth: bool, rng: np.random.Generator, stored: Format
 ) -> np.ndarray:
-    """What rounding may do to results; `smooth` where they are an approximation's."""
+    """What rounding may do to results: nothing to those that the format holds, such as whole
+    numbers; `smooth` where they are an approximation's."""
+    with np.errstate(over="ignore"):
+        held = values.astype(stored.results.dtype) == values
     noise = stored.results.noise(values, rng)
+    noise[held] = 0.0
     if smooth:
-        noise = noise + stored.results.unit * _tops(values) * rng.uniform(-1, 1, values.shape)
+        noise += stored.results.unit * _tops(values) * rng.uniform(-1, 1, values.shape)
     return noise
 
 

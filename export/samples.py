@@ -16,6 +16,8 @@ from .ports import Port
 from .program import Arrays, Program
 from .ranges import EDGE_ROWS, SIZES, Range, draw, edges, zeros
 
+Extents = tuple[int, int]
+
 BATCH_SIZES = (1, 3, 32)
 RANDOM, EDGES, DATA = "random", "edges", "data"
 """Kinds of data: drawn at random, what that leaves out, and the user's own."""
@@ -24,7 +26,9 @@ FEW_ROWS = 3
 SOME_ROWS = 16
 """Different rows for a model whose batch is fixed, so that they are run one batch at a time."""
 MUCH_WORK = 2_000_000
-FREE_AXIS, FREE_SPATIAL_AXIS = 7, 32
+EXTENTS = ((32, 7), (7, 7), (32, 16), (64, 48), (144, 144), (128, 256), (128, 2048))
+"""What free axes of images and of others are given, one after the other until a model takes them:
+some concatenate what only even numbers make alike, or have windows that are longer."""
 ROWS_PER_RUN = 32
 
 
@@ -73,30 +77,30 @@ def zero_rows(program: Program) -> list[Rows]:
     ]
 
 
-def random_rows(program: Program, seed: int = 0, spatial: int = FREE_SPATIAL_AXIS) -> list[Rows]:
+def random_rows(program: Program, seed: int = 0, extents: Extents = EXTENTS[0]) -> list[Rows]:
     """Rows for batches of BATCH_SIZES, or of the size that is fixed.
 
     Args:
         program: The model.
         seed: Of the draws.
-        spatial: The extent of free axes of images.
+        extents: Of free axes: of images, and of others.
     """
     rng = np.random.default_rng(seed)
     different = FEW_ROWS if program.work() > MUCH_WORK else max(BATCH_SIZES)
     size = _fixed_size(program.inputs)
     if size is None:
         batches = [Batch(RANDOM, np.arange(size) % different) for size in BATCH_SIZES]
-        return [_rows(program, different, batches, rng, spatial)]
+        return [_rows(program, different, batches, rng, extents)]
     if program.any_batch:
         batches = _cut(RANDOM, different, size)
-        return [_rows(program, len(batches) * size, batches, rng, spatial)]
+        return [_rows(program, len(batches) * size, batches, rng, extents)]
     # One batch at a time, as often as it takes to see some rows.
     times = math.ceil(min(different, SOME_ROWS) / size)
     cut = _cut(RANDOM, size, size)
-    return [_rows(program, size, cut, rng, spatial) for _ in range(times)]
+    return [_rows(program, size, cut, rng, extents) for _ in range(times)]
 
 
-def edge_rows(program: Program, seed: int = 0, spatial: int = FREE_SPATIAL_AXIS) -> list[Rows]:
+def edge_rows(program: Program, seed: int = 0, extents: Extents = EXTENTS[0]) -> list[Rows]:
     """Rows that random data leaves out (`ranges.edges`), in batches of their own.
 
     The arguments are those of `random_rows`. None where the model fixes the batch; of a model of
@@ -107,17 +111,17 @@ def edge_rows(program: Program, seed: int = 0, spatial: int = FREE_SPATIAL_AXIS)
     floats = all("float" in port.dtype for port in program.inputs)
     count = 1 if floats and program.work() > MUCH_WORK else EDGE_ROWS
     rng, known = np.random.default_rng(seed), program.ranges()
-    most = _largest_integer(program, known, spatial)
+    most = _largest_integer(program, known, extents)
     arrays = []
     for port in program.inputs:
         own = replace(known.get(port.name, Range()), most=most)
-        rows = edges(port, _concrete(port, count, True, spatial)[1:], own, rng)[-count:]
+        rows = edges(port, _concrete(port, count, True, extents)[1:], own, rng)[-count:]
         arrays.append(rows if port.shape else np.asarray(rows[-1]))
     batches = _cut(EDGES, count, _fixed_size(program.inputs) or count)
     return [Rows(arrays, tuple(batches), tuple(bool(port.shape) for port in program.inputs))]
 
 
-def _largest_integer(program: Program, known: Mapping[str, Range], spatial: int) -> int:
+def _largest_integer(program: Program, known: Mapping[str, Range], extents: Extents) -> int:
     """The largest integer that edges hold.
 
     Where a model makes larger tensors of larger integers, or takes more steps (the length of a
@@ -129,9 +133,9 @@ def _largest_integer(program: Program, known: Mapping[str, Range], spatial: int)
     work = []
     for size in SIZES:
         arrays = [
-            np.full(_concrete(port, 1, True, spatial), size, port.dtype)
+            np.full(_concrete(port, 1, True, extents), size, port.dtype)
             if "int" in port.dtype and port in free
-            else zeros(port, _concrete(port, 1, True, spatial))
+            else zeros(port, _concrete(port, 1, True, extents))
             for port in program.inputs
         ]
         try:
@@ -153,8 +157,8 @@ def joined(rows: Sequence[Rows], behind: Sequence[Rows]) -> list[Rows]:
 
 
 def has_free_axes(program: Program) -> bool:
-    """Whether images have free axes beside that of the batch."""
-    return any(len(port.shape) >= 4 and None in port.shape[1:] for port in program.inputs)
+    """Whether inputs have free axes beside that of the batch."""
+    return any(None in port.shape[1:] for port in program.inputs)
 
 
 def _fixed_size(inputs: Sequence[Port]) -> int | None:
@@ -168,11 +172,15 @@ def _cut(data: str, count: int, size: int) -> list[Batch]:
 
 
 def _rows(
-    program: Program, count: int, batches: Sequence[Batch], rng: np.random.Generator, spatial: int
+    program: Program,
+    count: int,
+    batches: Sequence[Batch],
+    rng: np.random.Generator,
+    extents: Extents,
 ) -> Rows:
     known, any_batch = program.ranges(), program.any_batch
     arrays = [
-        draw(port, _concrete(port, count, any_batch, spatial), known.get(port.name, Range()), rng)
+        draw(port, _concrete(port, count, any_batch, extents), known.get(port.name, Range()), rng)
         for port in program.inputs
     ]
     free = tuple(_is_free(port, any_batch) for port in program.inputs)
@@ -183,8 +191,8 @@ def _is_free(port: Port, any_batch: bool) -> bool:
     return bool(port.shape) and (any_batch or port.shape[0] is None)
 
 
-def _concrete(port: Port, count: int, any_batch: bool, spatial: int) -> tuple[int, ...]:
-    free = spatial if len(port.shape) >= 4 else FREE_AXIS
+def _concrete(port: Port, count: int, any_batch: bool, extents: Extents) -> tuple[int, ...]:
+    free = extents[len(port.shape) < 4]
     return tuple(
         count if axis == 0 and (any_batch or size is None) else free if size is None else size
         for axis, size in enumerate(port.shape)
@@ -198,10 +206,16 @@ def load_data(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         OptionError: The file is missing or is no `.npz` file.
     """
     try:
-        archive = np.load(Path(path), allow_pickle=False)
-        if isinstance(archive, np.ndarray):
+        with Path(path).open("rb") as file:
+            start = file.read(6)
+        if start == b"\x93NUMPY":
             raise OptionError(f"{path} holds one array without a name. Use `numpy.savez`.")
-        with archive:
+        if not start.startswith(b"PK"):  # NumPy would take it for a pickled object
+            raise OptionError(
+                f"{path} is no readable .npz file: it is no archive of arrays. Write one with "
+                "`numpy.savez(path, name=array, ...)`."
+            )
+        with np.load(Path(path), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise OptionError(f"The data file {path} does not exist.") from error

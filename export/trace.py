@@ -222,6 +222,13 @@ def closed_inputs(model: keras.Model) -> Any:
         return model._inputs_struct
     config = model.get_build_config() if model.built else None
     shapes = None if config is None else config.get("input_shape")
+    if config is not None and len(config.get("shapes_dict") or ()) > 1:
+        names = [name.removesuffix("_shape") for name in config["shapes_dict"]]
+        raise SourceError(
+            f"Model `{model.name}` ({type(model).__name__}) takes several arguments, "
+            f"{', '.join(names)}. Export it as a model of inputs: with one `keras.Input` each, "
+            f"`keras.Model([{', '.join(names)}], model({', '.join(names)}))`."
+        )
     if shapes is None:
         raise SourceError(
             f"The input shapes of model `{model.name}` ({type(model).__name__}) are not known. "

@@ -2,8 +2,8 @@
 
 Most models treat each row by itself. Then a float64 run of the different rows gives the truth of
 every batch that is made of them. Whether a model is like that is seen in its own runs: those of
-the first few rows, and of the last batch, must agree with the same rows of all. Where they do not,
-every batch is run in float64 by itself.
+the first few rows, of the first batch and of the last one must agree with the same rows of all.
+Where they do not, every batch is run in float64 by itself.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from .samples import FEW_ROWS, Batch, Rows
 
 RUNS, LITTLE_WORK = 3, 200_000
 """Runs to find the reach, for models that compute at most so many numbers for one row."""
+RUNS_OF_STEPS = 16
+"""The same for int8: what rounds a weight there is one draw, for all rows alike."""
 MANY = 16
 """Rows from which the mean of the squares of errors is judged."""
 
@@ -86,8 +88,11 @@ class Witness:
     def of(self, rows: Rows) -> list[Truth]:
         """The truth of every batch of the rows."""
         whole = self._run(rows.arrays, rows.batches[0].data)
-        last = rows.batches[-1]
-        parts = [self._part(whole, rows, batch, batch is last) for batch in rows.batches]
+        ends = rows.batches[0], rows.batches[-1]
+        parts = [
+            self._part(whole, rows, batch, any(batch is end for end in ends))
+            for batch in rows.batches
+        ]
         found = [part for part in parts if part is not None]
         if len(found) == len(parts):
             return found
@@ -98,7 +103,7 @@ class Witness:
         exact, reach = self._wide(inputs, native)
         return Truth(inputs, data, native, exact, reach, self.stored is FLOAT32 and self._runs > 1)
 
-    def _part(self, whole: Truth, rows: Rows, batch: Batch, last: bool) -> Truth | None:
+    def _part(self, whole: Truth, rows: Rows, batch: Batch, run: bool) -> Truth | None:
         """The truth of one batch, taken from that of all rows; None if it cannot be."""
         if np.array_equal(batch.places, np.arange(rows.count)):
             return whole
@@ -110,7 +115,7 @@ class Witness:
             [y[places] for y in arrays] for arrays in (whole.native, whole.exact, whole.reach)
         )
         part = Truth(rows.batch(batch), batch.data, native, exact, reach, whole.sure)
-        if not last and (places[0] > 0 or len(places) > FEW_ROWS):
+        if not run and (places[0] > 0 or len(places) > FEW_ROWS):
             return part
         own = self.program.run(part.inputs)
         return replace(part, native=own) if _agree(own, part) else None
@@ -119,7 +124,9 @@ class Witness:
         if self.float64_failure is None:
             try:
                 exact = self.program.run_float64(inputs)
-                return exact, self._reach(inputs, exact)
+                reach = self._reach(inputs, exact)
+                pairs = [_shortened(*each) for each in zip(exact, reach, native, strict=True)]
+                return [one for one, _ in pairs], [other for _, other in pairs]
             # A custom layer may refuse float64 in any way it likes.
             except Exception as error:  # noqa: BLE001
                 self.float64_failure = reason(error)
@@ -133,7 +140,22 @@ class Witness:
     @property
     def _runs(self) -> int:
         little = self.float64_failure is None and self.program.work() <= LITTLE_WORK
-        return RUNS if little else 1
+        if not little:
+            return 1
+        return RUNS_OF_STEPS if self.stored.results.steps else RUNS
+
+
+def _shortened(
+    exact: np.ndarray, reach: np.ndarray, native: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest number of a type, as the maximum of nothing has it, is another one in float64."""
+    if exact.dtype != np.float64 or native.dtype.kind != "f" or native.shape != exact.shape:
+        return exact, reach
+    lowest = np.abs(exact) >= np.finfo(np.float64).max / 2
+    if not lowest.any():
+        return exact, reach
+    short = np.copysign(np.finfo(native.dtype).max, exact)
+    return np.where(lowest, short, exact), np.where(lowest, 0.0, reach)
 
 
 def _agree(results: Arrays, truth: Truth) -> bool:

@@ -7,7 +7,7 @@ no float64 form, or looks at bits, is given the dtypes it was traced with.
 
 Rounding is seen operation by operation: variables are moved as the file's format rounds weights,
 and every new number that float32 cannot hold by what storing it might do. What int8 rounds are the
-factors of products, and where ranges were measured beforehand, the products.
+factors of products, and where ranges were measured beforehand, what convolutions give.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ OF_BITS = {
 """Operations to which a number in float64 is another one, or which draw others."""
 UNFIT = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.UnimplementedError)
 """What TensorFlow says of an operation that has no float64 form."""
-READING = {"ReadVariableOp", "ResourceGather"}
+READING = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd"}
+"""Operations on variables, which have the dtype that they have: in another, TensorFlow ends the
+process."""
 EXACT = {
     *("Abs", "BroadcastTo", "Complex", "ConcatV2", "Conj", "ExpandDims", "GatherNd", "GatherV2"),
     *(
@@ -63,7 +65,8 @@ EXACT = {
     *("Transpose", "Unpack"),
 }
 """Operations that give numbers that they are given."""
-PRODUCTS = {"BatchMatMulV2", "Conv2D", "DepthwiseConv2dNative", "Einsum", "MatMul"}
+CONVOLUTIONS = {"Conv2D", "DepthwiseConv2dNative"}
+PRODUCTS = {"BatchMatMulV2", "Einsum", "MatMul", *CONVOLUTIONS}
 ASSIGNING = ("Assign", "ResourceApply", "ResourceScatter")
 
 
@@ -170,7 +173,7 @@ class _Run(Walk):
             self.weights += results
         if kind in READING or kind in EXACT:
             return results
-        if quantized and self.stored.measured:
+        if quantized and self.stored.measured and kind in CONVOLUTIONS:
             return [self._moved(y, self._as_stored) for y in results]
         smooth = kind.lower() in SMOOTH
         return [self._moved(y, partial(self._rounded, smooth)) for y in results]
@@ -179,7 +182,7 @@ class _Run(Walk):
         return any(value is weight for weight in self.weights)
 
     def _computed(self, operation: Any, inputs: Sequence[Any]) -> list[Any]:
-        if operation.type not in self.narrow:
+        if operation.type not in self.narrow and operation.type not in READING:
             try:
                 return _executed(operation, self._fitting(operation, inputs, wide=True), wide=True)
             except UNFIT:
@@ -211,9 +214,7 @@ class _Run(Walk):
 
     def _rounded(self, smooth: bool, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         stored = FLOAT32 if self.stored.results.steps else self.stored
-        with np.errstate(over="ignore"):
-            inexact = values.astype(np.float32) != values
-        return values + np.where(inexact, noise_of(values, smooth, rng, stored), 0.0)
+        return values + noise_of(values, smooth, rng, stored)
 
     def _as_stored(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return values + self.stored.results.noise(values, rng)

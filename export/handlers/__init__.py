@@ -6,12 +6,13 @@ work for batches of any size.
 
 | file | operations |
 |---|---|
-| `elementary.py` | erfc, expm1, log1p, x log y, the inverse of erf, Bessel functions |
+| `elementary.py` | erfc, expm1, log1p, x log y, x y, the inverse of erf, Bessel functions |
 | `bits.py` | bit casts between float32 and int32, shifts, the next number |
 | `bitwise.py` | and, or, not, bit by bit |
 | `chance.py` | random numbers, which are refused |
 | `choice.py` | select, one hot, top k |
 | `counting.py` | counts of whole numbers |
+| `decoding.py` | labels read off step by step |
 | `diagonals.py` | diagonals of matrices, shapes |
 | `division.py` | division towards zero |
 | `fake_quant.py` | rounding to the steps of a quantized type |
@@ -19,6 +20,7 @@ work for batches of any size.
 | `text.py` | texts: equal, joined, case, patterns, words, groups of words |
 | `products.py` | products along an axis |
 | `reductions.py` | reductions of small types, of segments, log Σ exp along an axis |
+| `special.py` | log Γ and its derivative, quantiles of the normal distribution |
 | `sparse.py` | sparse matrices times dense ones |
 | `order.py` | search, bins, segments, division of whole numbers, shapes |
 | `fourier.py` | Fourier transforms |
@@ -26,7 +28,8 @@ work for batches of any size.
 | `images.py` | resizing, projective maps, HSV, saturation |
 | `patches.py` | patches of images |
 | `linear_algebra.py` | solve, invert, determinant, Cholesky, LU, QR |
-| `pooling.py` | pooling with steps longer than its windows |
+| `lists.py` | TensorArrays outside of loops |
+| `pooling.py` | pooling with steps longer than its windows, dilation |
 | `tables.py` | lookup tables |
 | `transposed.py` | transposed convolutions with zeros behind |
 | `operators.py` | what stands for an operator already |
@@ -38,6 +41,7 @@ from . import (
     chance,
     choice,
     counting,
+    decoding,
     diagonals,
     division,
     einsum,
@@ -47,6 +51,7 @@ from . import (
     hashing,
     images,
     linear_algebra,
+    lists,
     operators,
     order,
     patches,
@@ -54,6 +59,7 @@ from . import (
     products,
     reductions,
     sparse,
+    special,
     tables,
     text,
     transposed,
@@ -68,6 +74,7 @@ __all__ = [
     "chance",
     "choice",
     "counting",
+    "decoding",
     "diagonals",
     "division",
     "einsum",
@@ -77,6 +84,7 @@ __all__ = [
     "hashing",
     "images",
     "linear_algebra",
+    "lists",
     "operators",
     "order",
     "patches",
@@ -84,6 +92,7 @@ __all__ = [
     "products",
     "reductions",
     "sparse",
+    "special",
     "tables",
     "text",
     "transposed",

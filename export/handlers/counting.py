@@ -27,6 +27,8 @@ def _dense(graph: Any, node: Any, name: str, args: Any) -> None:
     from tf2onnx.onnx_opset.tensor import Bincount
 
     if graph.opset < SCATTERS_SINCE:
+        if 0 not in Formula(graph, node).shape(node.input[2]):
+            raise ValueError(f"{node.type} with weights needs opset {SCATTERS_SINCE}")
         Bincount.any_version(graph.opset, graph, node)
         return
     formula = Formula(graph, node)
@@ -47,10 +49,11 @@ def _count_dense(f: Formula, values: str, size: str, weights: str) -> Any:
 
 
 def _counts(f: Formula, owners: Any, values: str, rows: Any, size: str, weights: str) -> Any:
-    """One row of counts per owner, or a single one."""
-    if 0 not in f.shape(weights):
-        raise ValueError(f"no form of a {f.node.type} with weights")
-    dtype = f.dtype_of(weights)
+    """One row of counts, or of sums of weights, per owner, or a single one."""
+    dtype, binary = f.dtype_of(weights), f.attribute("binary_output")
+    weighted = 0 not in f.shape(weights) and not binary
+    if weighted and f.graph.opset < SCATTERS_SINCE:
+        raise ValueError(f"{f.node.type} with weights needs opset {SCATTERS_SINCE}")
     values, size = f.cast(values, np.int64), f.cast(size, np.int64)
     counted = f.And(f.GreaterOrEqual(values, np.int64(0)), f.Less(values, size))
     places, shape = f.unsqueeze(values, 1), f.Reshape(size, [1])
@@ -58,10 +61,34 @@ def _counts(f: Formula, owners: Any, values: str, rows: Any, size: str, weights:
         places = f.Concat(f.unsqueeze(owners, 1), places, axis=1)
         shape = f.Concat(rows, shape, axis=0)
     places = f.Compress(places, counted, axis=0)
-    ones = f.Expand(np.ones(1, dtype), f.slice(f.Shape(places), 0, 1, 0))
+    if weighted:
+        added = f.Compress(f.Reshape(weights, [-1]), counted, axis=0)
+    else:
+        added = f.Expand(np.ones(1, dtype), f.slice(f.Shape(places), 0, 1, 0))
     nothing = f.Expand(np.zeros((), dtype), shape)
-    reduction = {} if f.attribute("binary_output") else {"reduction": "add"}
-    return f.ScatterND(nothing, places, ones, **reduction)
+    reduction = {} if binary else {"reduction": "add"}
+    return f.ScatterND(nothing, places, added, **reduction)
+
+
+@converts("HistogramFixedWidth")
+def _histogram(f: Formula, values: str, limits: str, bins: str) -> Any:
+    """Numbers beyond the limits are counted in the first and the last bin.
+
+    One on the border of two bins may be rounded into the other one.
+    """
+    if f.graph.opset < SCATTERS_SINCE:
+        raise ValueError(f"{f.node.type} needs opset {SCATTERS_SINCE}")
+    f.dtype = np.dtype(np.float64)
+    dtype, count = f.dtype_of(f.node.output[0]), f.cast(bins, np.int64)
+    low, high = (f.Gather(limits, np.int64(i)) for i in (0, 1))
+    step = f.Div(f.cast(f.Sub(high, low), np.float64), f.cast(count, np.float64))
+    above = f.cast(f.Sub(f.Max(values, low), low), np.float64)
+    last = f.Sub(count, np.int64(1))
+    place = f.Min(f.Div(f.Reshape(above, [-1]), step), f.cast(last, np.float64))
+    places = f.unsqueeze(f.cast(place, np.int64), 1)
+    ones = f.Expand(np.ones(1, dtype), f.slice(f.Shape(places), 0, 1, 0))
+    nothing = f.Expand(np.zeros((), dtype), f.Reshape(count, [1]))
+    return f.ScatterND(nothing, places, ones, reduction="add")
 
 
 def _to_dense(graph: Any, node: Any, name: str, args: Any) -> None:

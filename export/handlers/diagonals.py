@@ -16,10 +16,38 @@ def _set_diagonals(f: Formula, x: str, diagonals: str, k: str) -> Any:
 
     A shorter diagonal lies at the beginning or at the end of its row.
     """
-    low, high = (int(f.value(k).ravel()[end]) for end in (0, -1))
-    above, below = f.attribute("align").split("_")
     rank = len(f.shape(x))
     height, width = (f.Gather(f.Shape(x), np.int64(axis)) for axis in (rank - 2, rank - 1))
+    return _with_diagonals(f, x, diagonals, k, height, width)
+
+
+@converts("MatrixDiagV3")
+def _matrices(f: Formula, diagonals: str, k: str, rows: str, columns: str, padding: str) -> Any:
+    """Diagonals in matrices of padding, the smallest if no extent is given, square if none is."""
+    low, high = _bounds(f, k)
+    longest = f.Gather(f.Shape(diagonals), np.int64(-1))
+    height = f.Add(longest, np.int64(-min(high, 0)))
+    width = f.Add(longest, np.int64(max(low, 0)))
+    given = [f.known(name) for name in (rows, columns)]
+    if any(extent is None for extent in given):
+        raise ValueError(f"{f.node.type} needs num_rows and num_cols as constants")
+    row_count, column_count = (int(extent) for extent in given if extent is not None)
+    if row_count < 0 and column_count < 0:
+        height = width = f.Max(height, width)
+    height = height if row_count < 0 else f.constant(np.array(row_count, np.int64))
+    width = width if column_count < 0 else f.constant(np.array(column_count, np.int64))
+    return _with_diagonals(f, padding, diagonals, k, height, width)
+
+
+def _bounds(f: Formula, k: str) -> tuple[int, int]:
+    """The lowest and the highest of the diagonals."""
+    numbers = f.value(k).ravel()
+    return int(numbers[0]), int(numbers[-1])
+
+
+def _with_diagonals(f: Formula, x: str, diagonals: str, k: str, height: str, width: str) -> Any:
+    low, high = _bounds(f, k)
+    above, below = f.attribute("align").split("_")
     zero, one = np.int64(0), np.int64(1)
     rows, columns = (f.Range(zero, extent, one) for extent in (height, width))
     place = f.Sub(columns, f.unsqueeze(rows, 1))

@@ -43,6 +43,12 @@ def _unless_zero(f: Formula, x: str, y: str) -> Any:
     return f.Where(f.Equal(x, 0.0), 0.0, result)
 
 
+@converts("MulNoNan")
+def _product_unless_zero(f: Formula, x: str, y: str) -> Any:
+    """x y; 0 where y is 0, whatever x is."""
+    return f.Where(f.Equal(y, 0.0), 0.0, f.Mul(x, y))
+
+
 @converts("Atan2")
 def _atan2(f: Formula, y: str, x: str) -> Any:
     """atan(y / x), and π more or less left of zero; what is left of it, 1 / −0 shows, too."""
@@ -63,28 +69,39 @@ def _erfinv(f: Formula, x: str) -> Any:
         return erfinv(y) / y
 
     w = f.Neg(f.Log(f.Mul(f.Sub(1.0, x), f.Add(x, 1.0))))
-    near = _fitted(f, f.Min(w, 5.0), middle, 0.0, 5.0, 12)
+    near = fitted(f, f.Min(w, 5.0), middle, 0.0, 5.0, 12)
     root = f.Sqrt(f.Min(f.Max(w, 5.0), 17.5))
-    far = _fitted(f, root, lambda s: middle(s * s), np.sqrt(5.0), np.sqrt(17.5), 12)
+    far = fitted(f, root, lambda s: middle(s * s), np.sqrt(5.0), np.sqrt(17.5), 12)
     inside = f.Mul(x, f.Where(f.Less(w, 5.0), near, far))
     infinite = f.Mul(x, float("inf"))
     return f.Where(f.Equal(f.Abs(x), 1.0), infinite, inside)
 
 
-@converts("BesselI0", "BesselI0e")
+@converts("BesselI0", "BesselI0e", "BesselI1", "BesselI1e")
 def _bessel(f: Formula, x: str) -> Any:
-    """e^|x| p(|x|) up to 8, e^|x| q(8/|x|) / √|x| beyond; fitted in float64."""
-    from scipy.special import i0e
+    """e^|x| p(|x|) up to 8, e^|x| q(8/|x|) / √|x| beyond; fitted in float64. I₁ is odd."""
+    from scipy.special import i0e, i1e
+
+    odd = "I1" in f.node.type
+    scaled_function = i1e if odd else i0e
+
+    def inner(t: np.ndarray) -> np.ndarray:
+        return i1e(np.maximum(t, 1e-30)) / np.maximum(t, 1e-30) if odd else i0e(t)
 
     size = f.Abs(x)
-    near = _fitted(f, f.Min(size, 8.0), i0e, 0.0, 8.0, 18)
-    large = f.Max(size, 8.0)
-    far = _fitted(f, f.Div(8.0, large), lambda t: i0e(8 / t) * np.sqrt(8 / t), 1e-9, 1.0, 8)
-    scaled = f.Where(f.Less(size, 8.0), near, f.Div(far, f.Sqrt(large)))
-    return scaled if f.node.type == "BesselI0e" else f.Mul(scaled, f.Exp(size))
+    small, large = f.Min(size, 8.0), f.Max(size, 8.0)
+    near = fitted(f, small, inner, 0.0, 8.0, 18)
+    near = f.Mul(near, small) if odd else near
+    far = fitted(
+        f, f.Div(8.0, large), lambda t: scaled_function(8 / t) * np.sqrt(8 / t), 1e-9, 1.0, 8
+    )
+    y = f.Where(f.Less(size, 8.0), near, f.Div(far, f.Sqrt(large)))
+    if not f.node.type.endswith("e"):
+        y = f.Mul(y, f.Exp(size))
+    return f.Mul(y, f.Sign(x)) if odd else y
 
 
-def _fitted(f: Formula, x: str, function: Handler, low: float, high: float, degree: int) -> str:
+def fitted(f: Formula, x: str, function: Handler, low: float, high: float, degree: int) -> str:
     """A function on [low, high] by its Chebyshev series, summed by Clenshaw's rule."""
     chebyshev = np.polynomial.chebyshev.Chebyshev.interpolate(function, degree, [low, high])
     offset, scale = chebyshev.mapparms()

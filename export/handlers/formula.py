@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,6 +27,15 @@ COMPUTED: dict[str, Callable[..., Any]] = {
     "Mul": np.multiply,
 }
 """Operations that may stand between a constant and the node that reads it."""
+
+
+OWN = re.compile(r"_constant__\d+$")
+"""Of the names of constants."""
+
+
+def is_of_formula(name: str) -> bool:
+    """Whether a constant of this name is a formula's own, no weight of the model."""
+    return OWN.search(name) is not None
 
 
 class Formula:

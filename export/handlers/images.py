@@ -135,8 +135,8 @@ def _half_up(f: Formula, x: str) -> str:
 def _projective(f: Formula, images: str, maps: str, size: str, fill: str) -> Any:
     """Pixel (x, y) of the result is read at (a₀x + a₁y + a₂, b₀x + b₁y + b₂) / (c₀x + c₁y + 1)."""
     mode, method = f.attribute("fill_mode"), f.attribute("interpolation")
-    if mode not in {"CONSTANT", "NEAREST"} or f.dtype_of(images) != np.float32:
-        raise ValueError(f"fill mode {mode} has no form")
+    if f.dtype_of(images) != np.float32:
+        raise ValueError(f"{f.node.type} has a form for float32 alone, not {f.dtype_of(images)}")
     height, width = f.extents(images, 1, 2)
     rows, columns = (int(extent) for extent in f.value(size))
     y, x = (grid.astype(np.float32) for grid in np.mgrid[:rows, :columns])
@@ -152,6 +152,8 @@ def _projective(f: Formula, images: str, maps: str, size: str, fill: str) -> Any
     for first, extent in ((3, height), (0, width)):
         place = f.Div(affine(first, entries[first + 2]), bottom)
         place = f.Where(f.Equal(bottom, 0.0), 0.0, place)
+        if mode in {"REFLECT", "WRAP"}:
+            place = (_reflected if mode == "REFLECT" else _wrapped)(f, place, extent)
         low, high = (-2.0, extent + 1.0) if mode == "CONSTANT" else (0.0, extent - 1.0)
         places.append(f.Min(f.Max(place, low), high))
     if method == "NEAREST":
@@ -170,6 +172,27 @@ def _projective(f: Formula, images: str, maps: str, size: str, fill: str) -> Any
             part = f.Mul(weight, _pixel(f, images, fill, corner))
             result = part if result is None else f.Add(result, part)
     return f.Where(nowhere, fill, result)
+
+
+def _reflected(f: Formula, place: str, extent: int) -> str:
+    """Of pixels abcd: ... dcba abcd dcba ..., as TensorFlow rounds it."""
+    double = 2.0 * extent
+    turns = f.Floor(f.Div(f.Abs(place), double))
+    behind = f.Sub(place, f.Mul(turns, double))
+    behind = f.Where(f.GreaterOrEqual(behind, float(extent)), f.Sub(double - 1, behind), behind)
+    front = f.Add(place, f.Mul(turns, double))
+    past = f.Less(front, -float(extent))
+    front = f.Where(past, f.Add(front, double), f.Sub(f.Neg(front), 1.0))
+    return str(f.Where(f.Less(place, 0.0), front, behind))
+
+
+def _wrapped(f: Formula, place: str, extent: int) -> str:
+    """Of pixels abcd: ... abcd abcd abcd ..., as TensorFlow rounds it."""
+    turns = f.Floor(f.Div(f.Abs(place), float(max(extent - 1, 1))))
+    behind = f.Sub(place, f.Mul(turns, float(extent)))
+    behind = f.Where(f.Greater(place, extent - 1.0), behind, place)
+    front = f.Add(place, f.Mul(f.Add(turns, 1.0), float(extent)))
+    return str(f.Where(f.Less(place, 0.0), front, behind))
 
 
 def _pixel(f: Formula, images: str, fill: str, places: list[str]) -> str:

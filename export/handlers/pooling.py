@@ -1,4 +1,4 @@
-"""Pooling with steps longer than its windows, over extents that are free.
+"""Pooling with steps longer than its windows, over extents that are free; dilation.
 
 tf2onnx leaves the borders of free extents to onnxruntime (`auto_pad`), which subtracts the steps
 from the windows and fails where nothing is left to pad. Here the borders are computed as
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .formula import FLOATS, HANDLERS, Formula
+from .formula import FLOATS, HANDLERS, Formula, converts
 
 
 def _pool(graph: Any, node: Any, name: str, args: Any) -> None:
@@ -58,7 +58,7 @@ def _padded_pool(f: Formula, x: str) -> str:
     if last:
         x = f.Transpose(x, perm=[0, len(axes) + 1, *axes])
     given = f.Slice(f.Shape(x), [2], [len(axes) + 2])
-    borders = _borders(f, given)
+    borders = same_borders(f, given, _windows(f), _steps(f))
     window = {"kernel_shape": _windows(f), "strides": _steps(f)}
     if f.node.type.startswith("Avg"):
         ones = f.Expand(f.constant(1.0), f.Concat([1, 1], given, axis=0))
@@ -71,11 +71,45 @@ def _padded_pool(f: Formula, x: str) -> str:
     return str(y if own in FLOATS.values() else f.cast(y, own))
 
 
-def _borders(f: Formula, given: str) -> str:
+def same_borders(f: Formula, given: str, windows: list[int], steps: list[int]) -> str:
     """Pixels to add, in front along each axis and then behind, for ONNX's Pad."""
-    windows, steps = _windows(f), _steps(f)
     whole = f.Div(f.Sub(given, [1] * len(steps)), steps)
     needed = f.Add(f.Mul(whole, steps), windows)
     added = f.Max(f.Sub(needed, given), [0] * len(steps))
     front = f.Div(added, [2] * len(steps))
     return str(f.Concat([0, 0], front, [0, 0], f.Sub(added, front), axis=0))
+
+
+MANY = 121
+"""Numbers of a structuring element that are written out, one by one."""
+
+
+@converts("Dilation2D")
+def _dilated(f: Formula, x: str, element: str) -> Any:
+    """The largest of what a window covers plus the numbers of the element; −∞ beyond the image."""
+    height, width = f.extents(element, 0, 1)
+    if f.dtype_of(x) not in FLOATS.values() or height * width > MANY:
+        raise ValueError(
+            f"{f.node.type} has a form for float32, float16 and float64 and elements of up to "
+            f"{MANY} numbers. Received: {f.dtype_of(x)}, {height} x {width}"
+        )
+    steps, rates = f.attribute("strides")[1:3], f.attribute("rates")[1:3]
+    reach = [rate * (size - 1) for rate, size in zip(rates, (height, width), strict=True)]
+    x = f.Transpose(x, perm=[0, 3, 1, 2])
+    if f.attribute("padding") == "SAME":
+        given = f.slice(f.Shape(x), 2, 4, 0)
+        windows = [each + 1 for each in reach]
+        x = f.Pad(x, same_borders(f, given, windows, steps), -float("inf"))
+    element = f.unsqueeze(f.Transpose(element, perm=[2, 0, 1]), 0)
+    y = None
+    for row, column in np.ndindex(height, width):
+        first = [rates[0] * row, rates[1] * column]
+        ends = [
+            start - all_of if start < all_of else np.iinfo(np.int64).max
+            for start, all_of in zip(first, reach, strict=True)
+        ]
+        part = f.Slice(x, first, ends, [2, 3], list(steps))
+        own = f.Slice(element, [row, column], [row + 1, column + 1], [2, 3])
+        part = f.Add(part, own)
+        y = part if y is None else f.Max(y, part)
+    return f.Transpose(y, perm=[0, 2, 3, 1])

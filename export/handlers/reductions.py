@@ -8,11 +8,16 @@ import numpy as np
 
 from .choice import WIDER
 from .elementary import log1p
-from .formula import ADDS_SINCE, COMPARES_SINCE, HANDLERS, Formula, converts
+from .formula import ADDS_SINCE, COMPARES_SINCE, FLOATS, HANDLERS, Formula, converts
 from .left import converts_some, leave
 from .products import along_the_first, scan
 
 SMALL = {"int8", "int16", "uint8", "uint16", "uint32"}
+LONG = {"int32", "int64", "uint64"}
+FEW = 64
+"""Numbers along an axis whose product is written out."""
+MOVING = {"Cast", "Concat", "Gather", "GatherV2", "Identity", "Pack", "Slice", "Squeeze"}
+MOVING |= {"ConcatV2", "StridedSlice", "Unsqueeze"}
 LACKING = {
     "Sum": SMALL,
     "Mean": SMALL,
@@ -88,19 +93,58 @@ def _count_from_the_end(graph: Any, node: Any) -> None:
 HANDLERS.update({kind: (_reduce, []) for kind in LACKING})
 
 
+@converts("EuclideanNorm")
+def _norm(f: Formula, x: str, axes: str) -> Any:
+    """√ Σ x² along axes; of no axis, |x|."""
+    keep = int(bool(f.attribute("keep_dims")))
+    dtype = f.dtype_of(x)
+    if dtype not in FLOATS.values():
+        x, f.dtype = f.cast(x, np.float64), np.dtype(np.float64)
+    squares = f.Mul(x, x)
+    axes = f.Reshape(f.cast(axes, np.int64), [-1])
+    total = f.ReduceSum(squares, axes, keepdims=keep, noop_with_empty_axes=1)
+    y = f.Sqrt(total)
+    return y if dtype in FLOATS.values() else f.cast(y, dtype)
+
+
 @converts_some("Prod")
 def _product(f: Formula, x: str, axes: str) -> Any:
-    """One axis after the other, step by step: TensorFlow's products wrap, those of ONNX do not."""
-    dtype = f.dtype_of(x)
-    if dtype.name not in SMALL:
+    """One axis after the other: TensorFlow's products wrap, those of ONNX do not.
+
+    Along an axis of few numbers halves times halves, else step by step.
+    """
+    dtype, known = f.dtype_of(x), f.known(axes)
+    left = known is None and dtype in {np.dtype(np.int32), np.dtype(np.int64)}
+    if dtype.name not in SMALL | LONG or left or _is_of_extents(f, x):
         return None
-    rank = len(f.shape(x))
-    gone = sorted({axis % rank for axis in f.value(axes).ravel().tolist()})
-    x = f.cast(x, WIDER[dtype.name])
+    shape = f.shape(x)
+    gone = sorted({axis % len(shape) for axis in f.value(axes).ravel().tolist()})
+    wide = WIDER.get(dtype.name)
+    x = f.Identity(x) if wide is None else f.cast(x, wide)
     for axis in reversed(gone):
-        x = _last_product(f, x, axis)
-    x = f.cast(x, dtype)
+        few = 0 < shape[axis] <= FEW
+        x = _halved_product(f, x, axis, shape[axis]) if few else _last_product(f, x, axis)
+        del shape[axis]
+        f.graph.set_shape(x, shape)
+    x = x if wide is None else f.cast(x, dtype)
     return f.unsqueeze(x, *gone) if f.attribute("keep_dims") and gone else x
+
+
+def _is_of_extents(f: Formula, x: str) -> bool:
+    """Whether numbers are extents of tensors, whose products do not overflow."""
+    source = f.graph.get_node_by_output(x)
+    if source is None or source.type not in {"Shape", "Const", *MOVING}:
+        return False
+    return source.type not in MOVING or all(_is_of_extents(f, name) for name in source.input)
+
+
+def _halved_product(f: Formula, x: str, axis: int, extent: int) -> str:
+    while extent > 1:
+        half = extent // 2
+        y = f.Mul(f.slice(x, 0, half, axis), f.slice(x, half, 2 * half, axis))
+        x = f.Concat(y, f.slice(x, 2 * half, extent, axis), axis=axis) if extent % 2 else y
+        extent -= half
+    return str(f.Squeeze(x, [axis]))
 
 
 def _last_product(f: Formula, x: str, axis: int) -> str:

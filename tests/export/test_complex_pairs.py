@@ -308,8 +308,16 @@ def test_ends_are_real(tmp_path):
         export.to_onnx(keras.Model(inputs, ops.abs(inputs)), tmp_path / "model.onnx")
 
 
+class Spectrum(layers.Layer):
+    def call(self, x):
+        return tf.abs(tf.signal.stft(x, 16, 8))
+
+
+LAYERS[Spectrum] = (100,)
+
+
 @pytest.mark.parametrize("precision", ["float16", "int8"])
-@pytest.mark.parametrize("layer", [FourierOperator, Resynthesis])
+@pytest.mark.parametrize("layer", [FourierOperator, Resynthesis, Spectrum])
 def test_other_formats(layer, precision, tmp_path):
     inputs = keras.Input(LAYERS[layer])
     model = keras.Model(inputs, layers.Dense(4)(layer()(inputs)))

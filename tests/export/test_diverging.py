@@ -3,12 +3,13 @@
 import keras
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import tensorflow as tf
 from keras import layers
 
 from kerasdl import export
-from kerasdl.export import Report, inner
+from kerasdl.export import Report, conversion, inner
 from kerasdl.export.diverging import check_layers, first_wrong
 from kerasdl.export.graph import Graph
 from kerasdl.export.program import KerasProgram
@@ -311,3 +312,90 @@ def test_an_output_without_axes(tmp_path):
     report = export.verify(model, tmp_path / "model.onnx")
     assert not report.passed
     assert report.layer == "one"
+
+
+class Fixed(layers.Layer):
+    """The same matrix whatever comes in."""
+
+    def __init__(self, matrix, **options):
+        super().__init__(**options)
+        self.matrix = matrix.astype("float32")
+
+    def call(self, x):
+        return tf.constant(self.matrix)
+
+
+def with_a_constant_output(reader=False):
+    """One output is a constant, one is computed, perhaps from it, and one is the input itself."""
+    x = keras.Input((3,), name="x")
+    fixed = Fixed(np.arange(9).reshape(3, 3) / 4, name="fixed")(x)
+    y = layers.Dense(3, name="dense")(x)
+    y = keras.ops.matmul(y, fixed) if reader else y
+    model = keras.Model(x, [fixed, y, x])
+    randomize(model, 0)
+    return model
+
+
+def add_to_the_fixed(proto):
+    name = proto.graph.output[0].name
+    tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == name)
+    array = onnx.numpy_helper.to_array(tensor) + np.float32(0.5)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(array, name))
+
+
+@pytest.mark.parametrize("reader", [False, True])
+def test_an_output_that_is_a_constant(reader, tmp_path):
+    model, path = with_a_constant_output(reader), tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    report = export.verify(model, path, layers=True)
+    assert report.passed
+    assert {check.passed for check in report.layers} == {True}
+    assert next(check.held for check in report.layers if check.layer == "fixed") == "fixed"
+    whole = onnx.load(path)
+    model.get_layer("dense").bias.assign_add([1.0, 0.0, 0.0])
+    report = export.verify(model, path, layers=True)
+    assert (report.layer, groups(report)) == ("dense", [("dense",)])
+    model.get_layer("dense").bias.assign_add([-1.0, 0.0, 0.0])
+    add_to_the_fixed(whole)
+    onnx.save(whole, path)
+    report = export.verify(model, path, layers=True)
+    assert (report.layer, groups(report)) == ("fixed", [("fixed",)])
+    assert [constant.layer for constant in report.constants.wrong] == ["fixed"]
+
+
+def test_a_wrong_output_is_no_part_of_what_reads_it(tmp_path):
+    """A product with the identity should be its input, which the file holds in any case."""
+    x = keras.Input((3,), name="x")
+    one = Fixed(np.eye(3), name="one")(x)
+    model = keras.Model(x, [one, keras.ops.matmul(x, one)])
+    path = tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    proto = onnx.load(path)
+    add_to_the_fixed(proto)
+    onnx.save(proto, path)
+    assert export.verify(model, path).layer == "one"
+
+
+def test_an_export_that_fails_with_a_constant_output(tmp_path, monkeypatch):
+    real = conversion.convert_graph
+
+    def damaged(*arguments):
+        model = real(*arguments)
+        values = model.graph.initializers.values()
+        value = next(value for value in values if value.is_graph_output())
+        value.const_value = ir.tensor(value.const_value.numpy() + 1, name=value.name)
+        return model
+
+    monkeypatch.setattr(conversion, "convert_graph", damaged)
+    with pytest.raises(export.ParityError, match="begin to differ at layer `fixed`") as error:
+        export.to_onnx(with_a_constant_output(), tmp_path / "model.onnx")
+    assert error.value.layer == "fixed"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_output_that_is_an_input(times, tmp_path):
+    x = keras.Input((3,), name="x")
+    model, path = keras.Model(x, [x] * times), tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    report = export.verify(model, path, layers=True)
+    assert (report.passed, report.layers) == (True, [])

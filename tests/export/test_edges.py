@@ -191,14 +191,14 @@ class Shape:
 @pytest.mark.parametrize("dtype", ["float32", "int8", "uint8", "int32", "int64", "bool", "string"])
 def test_edges_of_every_type(dtype, rng):
     rows = edges(Shape(dtype), (50,), Range(), rng)
-    assert rows.shape == (3, 50)
+    assert rows.shape == (4, 50)
     assert rows.dtype == (object if dtype == "string" else dtype)
     assert set(rows[0]) == {"" if dtype == "string" else 0}
     if dtype == "string":
         assert set(rows[1]) <= set(ODD_WORDS)
     elif dtype != "bool":
         assert np.abs(rows[1].astype("float64")).max() > 100
-        assert len(set(rows[2])) <= 7
+        assert len(set(rows[3])) <= 7
         assert (rows.min() < 0) == (dtype != "uint8")
     if dtype in {"int32", "int64"}:
         assert (rows[1].astype("float32") != rows[1]).any()
@@ -265,7 +265,7 @@ def test_words_that_are_all_there_are(lookup, dtype, tmp_path):
 
 def test_a_model_of_much_work_is_tried_on_ties(monkeypatch):
     program = KerasProgram(model_of(layers.Dense(3)))
-    assert len(edge_rows(program)[0].arrays[0]) == 3
+    assert len(edge_rows(program)[0].arrays[0]) == 4
     monkeypatch.setattr(program, "work", lambda: 10**9)
     (rows,) = edge_rows(program)
     assert rows.arrays[0].shape == (1, 4)

@@ -381,23 +381,6 @@ def test_projective_maps(fill_mode, interpolation, rng):
     assert result.shape == wanted.shape
 
 
-def test_reflected_edges_are_refused(rng):
-    x = rng.normal(size=(1, 4, 4, 1)).astype("float32")
-    with pytest.raises(ConversionError, match="ImageProjectiveTransformV3"):
-        in_onnx(
-            lambda t: tf.raw_ops.ImageProjectiveTransformV3(
-                images=t,
-                transforms=[[1.0, 0, 0, 0, 1, 0, 0, 0]],
-                output_shape=[4, 4],
-                fill_value=0.0,
-                interpolation="BILINEAR",
-                fill_mode="REFLECT",
-            ),
-            x,
-            free=False,
-        )
-
-
 def test_colours_there_and_back(rng):
     rgb = rng.uniform(0, 1, (3, 9, 8, 3)).astype("float32")
     rgb[0, :4] = [

@@ -556,3 +556,35 @@ def test_angles_of_all_quadrants(rng):
     (found,) = in_onnx(tf.atan2, y, x)
     wanted = np.arctan2(y.astype("float64"), x.astype("float64"))
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-44)
+
+
+# 5. Decoding
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("blank", [0, 2, -1, -4])
+def test_greedy_decoding(blank, merged, opset, rng):
+    def call(x, lengths):
+        (found,), score = tf.nn.ctc_greedy_decoder(x, lengths, merged, blank)
+        return found.indices, found.values, found.dense_shape, score, tf.sparse.to_dense(found)
+
+    for samples, steps in ((5, 9), (1, 1), (3, 40)):
+        x = rng.integers(-3, 3, (steps, samples, 4)).astype("float32")  # with many ties
+        lengths = rng.integers(0, steps + 1, samples).astype("int32")
+        wanted = call(tf.constant(x), tf.constant(lengths))
+        for one, other in zip(in_onnx(call, x, lengths, opset=opset), wanted, strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other.numpy())
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_greedy_decoding_in_a_model(ragged, tmp_path):
+    inputs = keras.Input((12, 8))
+    x = keras.layers.GRU(6, return_sequences=True)(inputs)
+    x = keras.layers.Dense(5, "softmax")(x)
+    used = inputs[..., 0] > -1 if ragged else keras.ops.ones_like(inputs[..., 0])
+    lengths = keras.ops.sum(keras.ops.cast(used, "int32"), 1)
+    labels, scores = keras.ops.ctc_decode(x, lengths)
+    model = keras.Model(inputs, {"labels": labels, "scores": scores})
+    assert export.to_onnx(model, tmp_path / "model.onnx").passed

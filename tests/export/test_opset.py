@@ -92,3 +92,11 @@ def test_a_changed_operator_is_not_relabelled(tmp_path, monkeypatch):
     monkeypatch.setattr(opset_module, "LAST_OF_ONNXSCRIPT", 20)  # Identity etc. changed in 21
     with pytest.raises(export.ConversionError, match="changed in opset 2"):
         export.to_onnx(classifier(), tmp_path / "model.onnx", opset=21)
+
+
+@pytest.mark.parametrize("opset", ["18", 18.0, None, True])
+def test_what_is_no_integer(opset, tmp_path):
+    with pytest.raises(
+        export.OptionError, match=r"an integer\. .* 13\.\.26, and 18 is the default"
+    ):
+        export.to_onnx(arithmetic(), tmp_path / "model.onnx", opset=opset)

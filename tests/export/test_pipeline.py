@@ -57,7 +57,7 @@ def test_the_file_computes_what_keras_computes(tmp_path, rng):
     kinds = {"MatMul": 2, "Add": 2, "Elu": 1, "Softmax": 1}
     assert dict(report.nodes) == kinds
     assert {(c.batch, c.optimized) for c in report.checks} == {
-        (batch, optimized) for batch in (1, 3, 32) for optimized in (False, True)
+        (batch, optimized) for batch in (1, 3, 4, 32) for optimized in (False, True)
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 from own_layers import Computing
+from sklearn.datasets import load_digits
 
 from kerasdl import export
 from kerasdl.export import quantize as quantize_module
@@ -477,3 +478,66 @@ def test_open_ends_of_slices_in_float16(tmp_path, rng):
     x = rng.normal(size=(1, 5001, 4)).astype("float32")
     (found,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
     np.testing.assert_allclose(found, np.asarray(model(x)), atol=0.02)
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_quantized_model_is_judged_by_the_format_of_its_file(precision, tmp_path):
+    parts = [layers.Dense(32, activation="relu"), layers.Dense(4)]
+    model = keras.Sequential([keras.Input((16,)), *parts])
+    for layer in parts:
+        layer.quantize("int8")
+    path = tmp_path / "m.onnx"
+    assert export.to_onnx(model, path, precision=precision).passed
+    report = export.verify(model, path)
+    assert report.passed
+    assert (report.precision == "float16") == (precision == "float16")
+
+
+def test_int8_keeps_units_that_measure_different_things(tmp_path, rng):
+    x = rng.normal(size=(200, 8)).astype("float32")
+    last = layers.Dense(2)
+    model = keras.Sequential([keras.Input((8,), name="x"), layers.Dense(16, "relu"), last])
+    kernel = np.asarray(last.kernel)
+    last.kernel.assign(kernel * [1000.0, 1.0])
+    path = str(tmp_path / "m.onnx")
+    report = export.to_onnx(model, path, precision="int8", calibration={"x": x})
+    assert report.passed
+    (found,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    wanted = np.asarray(model(x))
+    for unit in range(2):
+        assert np.corrcoef(found[:, unit], wanted[:, unit])[0, 1] > 0.999
+    for factor in (-1.0, 0.0):
+        last.kernel.assign(kernel * [1000.0, factor])
+        assert not export.verify(model, path, data={"x": x}).passed
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_int8_of_small_trained_models(seed, tmp_path):
+    digits = load_digits()
+    x = (digits.images / 16).astype("float32")
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8), name="x"),
+            layers.Conv1D(16, 3, padding="same", activation="relu"),
+            layers.Conv1D(16, 3, activation="relu"),
+            layers.GlobalMaxPooling1D(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
+    model.fit(x[:1300], digits.target[:1300], epochs=4, verbose=0)
+    for options in ({"data": {"x": x[:100]}}, {"calibration": {"x": x[:300]}}):
+        path = str(tmp_path / "m.onnx")
+        assert export.to_onnx(model, path, precision="int8", **options).passed
+        (found,) = onnxruntime.InferenceSession(path).run(None, {"x": x[1300:]})
+        same = found.argmax(-1) == np.asarray(model(x[1300:])).argmax(-1)
+        assert same.mean() > 0.97
+
+
+def test_int8_of_what_is_largest(tmp_path, rng):
+    inputs = keras.Input((12,), name="x")
+    y = layers.Dense(10)(layers.Dense(32, "relu")(inputs))
+    model = keras.Model(inputs, keras.ops.argmax(y, -1))
+    x = rng.normal(size=(64, 12)).astype("float32")
+    assert export.to_onnx(model, tmp_path / "m.onnx", precision="int8", data={"x": x}).passed

@@ -68,7 +68,7 @@ def test_json_says_what_the_text_says(tmp_path):
     assert data["folds"] == [{"layer": "bn", "into": ["dense"], "reason": None, "closed": False}]
     (end,) = data["inputs"]
     assert (end["name"], end["shape"], end["dtype"]) == ("x", [None, 4], "float32")
-    assert {c["batch"] for c in data["checks"]} == {1, 3, 32}
+    assert {c["batch"] for c in data["checks"]} == {1, 3, 4, 32}
     assert all(c["passed"] and c["error"] <= c["tolerance"] for c in data["checks"])
     assert set(data["versions"]) == {
         "keras",

@@ -63,7 +63,7 @@ def test_a_batch_that_is_fixed_for_the_file_alone(size, count):
     (edges,) = edge_rows(program)
     places = [batch.places for batch in edges.batches]
     assert set(map(len, places)) == {size}
-    assert set(np.concatenate(places)) == {0, 1, 2}
+    assert set(np.concatenate(places)) == {0, 1, 2, 3}
 
 
 def test_zeros_are_empty_strings_where_there_are_strings():
@@ -209,3 +209,24 @@ def test_axes_that_belong_together_are_tried_with_one_extent(tmp_path):
     assert report.passed
     assert {check.data for check in report.checks} == {"random", "edges"}
     assert report.notes == []
+
+
+def test_data_are_what_a_rescaling_expects():
+    for dtype, scale, offset, mean, deviation in (
+        ("float32", 1 / 127.5, -1.0, 127.5, 127.5),
+        ("float32", 1 / 255, 0.0, 0.0, 255),
+        ("uint8", 1 / 255, 0.0, 127.5, 74),
+    ):
+        inputs = keras.Input((8, 8, 3), dtype=dtype)
+        model = keras.Model(inputs, layers.Rescaling(scale, offset)(inputs))
+        (rows,) = random_rows(KerasProgram(model))
+        assert rows.arrays[0].dtype == dtype
+        assert np.mean(rows.arrays[0]) == pytest.approx(mean, abs=0.05 * deviation)
+        assert np.std(rows.arrays[0]) == pytest.approx(deviation, rel=0.05)
+
+
+def test_texts_that_are_drawn_have_words():
+    inputs = keras.Input((1,), dtype="string")
+    text = layers.TextVectorization(vocabulary=["one", "two"])
+    (rows,) = random_rows(KerasProgram(keras.Model(inputs, text(inputs))))
+    assert all(row[0].split() for row in rows.arrays[0])

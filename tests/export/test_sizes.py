@@ -120,3 +120,41 @@ def test_volumes_larger_than_their_windows(tmp_path):
 def test_series_larger_than_their_windows(tmp_path):
     layer = layers.Conv1DTranspose(3, 2, 3, padding="same")
     agrees(model_of((5, 2), layer), tmp_path / "m.onnx", [(5, 2)])
+
+
+def divided(x, depth, window):
+    if depth == 0:
+        return layers.Conv2D(3, 3, padding="same")(x)
+    smaller = divided(layers.MaxPooling2D(window)(x), depth - 1, window)
+    return layers.Concatenate()([layers.UpSampling2D(window)(smaller), x])
+
+
+def halved(x):
+    return layers.Concatenate()([layers.UpSampling1D(2)(layers.MaxPooling1D(2)(x)), x])
+
+
+@pytest.mark.parametrize(
+    ("shape", "build"),
+    [
+        ((None, 2), lambda x: layers.Conv1D(3, 9)(x)),
+        ((None, 2), lambda x: layers.Conv1D(3, 80, strides=4)(x)),
+        ((None, 2), lambda x: layers.Conv1D(3, 5)(layers.MaxPooling1D(5)(x))),
+        ((None, 2), halved),
+        ((None, None, 2), lambda x: layers.Conv2D(2, 40)(x)),
+        ((None, None, 1), lambda x: divided(x, 6, 2)),
+        ((None, None, 1), lambda x: divided(x, 2, 3)),
+        ((None,), lambda x: layers.MelSpectrogram()(x)),
+    ],
+)
+def test_models_that_ask_for_large_or_even_extents(shape, build, tmp_path):
+    x = keras.Input(shape)
+    model = keras.Model(x, build(x))
+    assert export.to_onnx(model, tmp_path / "m.onnx").passed
+    assert export.verify(model, tmp_path / "m.onnx").passed
+
+
+def test_a_model_that_no_extent_suits(tmp_path):
+    x = keras.Input((None, 2))
+    model = keras.Model(x, layers.Conv1D(2, 5000)(x))
+    with pytest.raises(export.SourceError, match=r"tried up to 2048, with `dimensions`"):
+        export.to_onnx(model, tmp_path / "m.onnx")

@@ -257,3 +257,23 @@ def test_what_is_assigned_and_not_read_does_not_matter(precision, tmp_path):
     model = keras.Model(x, Remembers(False, dtype=precision)(x))
     assert export.to_onnx(model, tmp_path / "model.onnx").passed
     assert export.verify(model, tmp_path / "model.onnx").passed
+
+
+def test_several_arguments(tmp_path):
+    class Sum(keras.Model):
+        def __init__(self):
+            super().__init__(name="sum")
+            self.dense = keras.layers.Dense(2)
+
+        def build(self, x_shape, y_shape):
+            self.dense.build(x_shape)
+
+        def call(self, x, y):
+            return self.dense(x) + y
+
+    model = Sum()
+    model(np.ones((1, 3)), np.ones((1, 2)))
+    with pytest.raises(export.SourceError, match=r"arguments, x, y\. .*\[x, y\], model\(x, y\)"):
+        export.to_onnx(model, tmp_path / "model.onnx")
+    x, y = keras.Input((3,)), keras.Input((2,))
+    assert export.to_onnx(keras.Model([x, y], model(x, y)), tmp_path / "model.onnx").passed

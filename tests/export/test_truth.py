@@ -99,7 +99,7 @@ def test_a_graph_that_is_not_the_model_does_not_widen_the_tolerance():
 def test_an_export_where_rows_depend_on_each_other(tmp_path):
     model = model_of(TANGLED["largest"])
     report = export.to_onnx(model, tmp_path / "model.onnx")
-    assert sorted({check.batch for check in report.checks}) == [1, 3, 32]
+    assert sorted({check.batch for check in report.checks}) == [1, 3, 4, 32]
 
 
 @pytest.mark.parametrize("batch", [None, 1, 5])
@@ -111,3 +111,12 @@ def test_exports_where_rows_depend_on_each_other(name, batch, tmp_path):
     report = export.to_onnx(model_of(formulas[name]), tmp_path / "model.onnx", **options)
     assert {check.data for check in report.checks} == {"random", "edges"}
     assert report.conclusive
+
+
+def test_the_lowest_number_is_that_of_the_model(tmp_path):
+    values, places = keras.Input((4, 3)), keras.Input((4,), dtype="int32")
+    flat = ops.reshape(values, (-1, 3)), ops.reshape(places, (-1,))
+    model = keras.Model([values, places], ops.segment_max(*flat, 11))
+    report = export.to_onnx(model, tmp_path / "model.onnx")
+    assert report.passed
+    assert max(check.magnitude for check in report.checks) == np.finfo("float32").max

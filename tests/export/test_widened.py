@@ -11,6 +11,7 @@ from own_layers import Computing
 from kerasdl import export
 from kerasdl.export.formats import FLOAT32, format_of
 from kerasdl.export.program import KerasProgram
+from kerasdl.export.rounding import noise_of
 from kerasdl.export.widened import Widened
 from random_networks import build, randomize, recipes
 
@@ -192,3 +193,53 @@ def test_a_saved_model_is_judged_in_every_format(precision, tmp_path, rng):
     model.layers[0].kernel.assign(model.layers[0].kernel[::-1])
     model.export(tmp_path / "other", verbose=False)
     assert not export.verify(tmp_path / "other", tmp_path / "m.onnx").passed
+
+
+def looked_up(variable, places):
+    """By place and by places; in another dtype than the variable's, TensorFlow ends the process."""
+    one = tf.gather(variable, places)
+    return one, tf.gather_nd(variable, places[..., None]), tf.nn.embedding_lookup(variable, places)
+
+
+def test_rows_of_variables(rng, tmp_path):
+    table = normal(rng, 9, 4)
+    places = rng.integers(0, 9, (5, 3))
+    variable = tf.Variable(table)
+    for found in wide(lambda x: looked_up(variable, x), places):
+        assert found.dtype == np.float64
+        np.testing.assert_array_equal(found, table[places])
+    widened = Widened(lambda x: list(looked_up(variable, x)))
+    moved = widened([places], np.random.default_rng(0))
+    assert all((one != table[places]).all() for one in moved)
+    inputs = keras.Input((3,), dtype="int32")
+    layer = Computing(lambda x: tf.concat(looked_up(variable, x), -1))
+    model = keras.Model(inputs, layers.Dense(2)(layer(inputs)))
+    assert export.to_onnx(model, tmp_path / "m.onnx").passed
+
+
+def test_complex_numbers_in_float64(rng):
+    x = normal(rng, 6, 8)
+    widened = Widened(lambda x: [tf.abs(tf.signal.fft(tf.complex(x, 2 * x)) * (1 + 2j))])
+    (exact,) = widened([x])
+    wanted = np.abs(np.fft.fft(x.astype("float64") * (1 + 2j)) * (1 + 2j))
+    np.testing.assert_allclose(exact, wanted, rtol=1e-13)
+    (moved,) = widened([x], np.random.default_rng(0))
+    relative = np.abs(moved - exact) / np.abs(exact)
+    assert 2**-27 < relative.mean() < relative.max() < 2**-18
+
+
+def test_numbers_that_the_format_holds_are_not_rounded(rng):
+    values = np.array([0.0, 1.0, -3.0, 0.5, 1 / 3, 2049.0])
+    moved = {name: noise_of(values, False, rng, format_of(name)) for name in ("float32", "float16")}
+    np.testing.assert_array_equal(moved["float32"] != 0, values == 1 / 3)
+    np.testing.assert_array_equal(moved["float16"] != 0, (values == 1 / 3) | (values == 2049))
+    assert noise_of(values, True, rng, FLOAT32).all()
+
+
+def test_whole_numbers_that_are_counted(tmp_path):
+    """Ones that are moved before they become integers would be zeros."""
+    inputs = keras.Input((6,))
+    count = ops.sum(ops.cast(ops.ones_like(inputs), "int32"), 1)
+    model = keras.Model(inputs, [count, layers.Dense(2)(inputs)])
+    assert export.to_onnx(model, tmp_path / "m.onnx").passed
+    assert export.verify(model, tmp_path / "m.onnx").checks[0].tolerance == 0
