@@ -133,7 +133,7 @@ def _copy_constant_outputs(model: ir.Model) -> None:
     for place, output in enumerate(model.graph.outputs):
         if output.const_value is None or not output.is_initializer():
             continue
-        name = output.name
+        name = output.name or ""
         del model.graph.initializers[name]
         output.name = f"{name}__constant"
         model.graph.register_initializer(output)
