@@ -41,6 +41,11 @@ if TYPE_CHECKING:
     from .ports import Port
 
 
+_OF_PYTHON = " It calls Python, which a file cannot: write the layer with `keras.ops`."
+ADVICE = dict.fromkeys(("EagerPyFunc", "PyFunc", "PyFuncStateless"), _OF_PYTHON)
+"""What to do about operations that a file cannot have."""
+
+
 def convert_graph(graph: Graph, opset: int, careful: bool = False) -> ir.Model:
     """Convert an inference graph; a failure names the layer.
 
@@ -233,7 +238,8 @@ def _refuse_foreign(model: ir.Model, log: Sequence[Message], names: Sequence[str
             why = next((one.why for one in log if one.why and f"'{node.name}'" in one.text), "")
             raise ConversionError(
                 f"{where} cannot be converted: ONNX has no form of the TensorFlow operation "
-                f"{node.op_type}{f' ({why})' if why else ''}.",
+                f"{node.op_type}{f' ({why})' if why else ''}."
+                f"{ADVICE.get(node.op_type, '')}",
                 layer,
             )
     if log:

@@ -34,6 +34,9 @@ from .samples import (
 )
 
 Data = Mapping[str, Any] | str | os.PathLike[str]
+OWN_PATH = re.compile(r"Load model from /proc/self/fd/\d+ failed:")
+"""What onnxruntime says of a file without a name."""
+LACKING = ". It has not every operator for float64: if a layer computes in it, build it in float32."
 
 
 def own_rows(program: Program, data: Data | None) -> list[Rows]:
@@ -171,12 +174,13 @@ def look_at_layers(
 
 def _not_runnable(error: RefusedError, program: Program) -> ConversionError:
     """onnxruntime names the node that it cannot run, and that lies in the scope of its layer."""
-    text = str(error)
+    text = OWN_PATH.sub("", str(error))
     names = program.layer_names()
     found = (layer_of(word, names) for word in re.split(r"[\s()']+", text))
     layer = next(filter(None, found), None) or _only_one(text, program)
     where = f"Layer `{layer}` cannot be converted: " if layer else ""
-    return ConversionError(f"{where}onnxruntime cannot run the file: {text}", layer)
+    advice = LACKING if "NOT_IMPLEMENTED" in text else ""
+    return ConversionError(f"{where}onnxruntime cannot run the file: {text}{advice}", layer)
 
 
 def _only_one(text: str, program: Program) -> str | None:

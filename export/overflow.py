@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 LARGEST = 65504
 """Of float16."""
+MOST_BYTES = 2**31 - 2**20
+"""Of a file that is handed to onnxruntime as a whole."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Halves:
 
     narrow: onnx.ModelProto
     wide: onnx.ModelProto
+
+    @property
+    def too_large(self) -> bool:
+        """Whether they are too large to be looked at."""
+        return bool(self.wide.ByteSize() > MOST_BYTES)
 
     def refuse_overflow(
         self, batches: Sequence[Arrays], inputs: Sequence[str], layers: Sequence[str]
@@ -43,9 +50,9 @@ class Halves:
             inputs: Names of the inputs.
             layers: Names of the layers.
         """
-        wide = {name for node in self.wide.graph.node for name in node.output}
-        nodes = [node for node in self.narrow.graph.node if node.output[0] in wide]
-        names = [node.output[0] for node in nodes]
+        wide = {name for node in self.wide.graph.node for name in node.output if name}
+        values = [(y, n.name) for n in self.narrow.graph.node for y in n.output if y in wide]
+        names = [name for name, _ in values]
         rounded = [i for i in range(len(inputs)) if self._is_rounded(f"input_{i}")]
         sessions = [_showing(proto, names) for proto in (self.wide, self.narrow)]
         for arrays in batches:
@@ -53,10 +60,10 @@ class Halves:
                 _check(arrays[i], arrays[i], f"Input `{inputs[i]}` holds", None)
             given = {f"input_{i}": array for i, array in enumerate(arrays)}
             results = (session.run(names, given) for session in sessions)
-            for node, right, found in zip(nodes, *results, strict=True):
-                if found.dtype == np.float16:
-                    layer = layer_of(node.name, layers)
-                    where = f"Layer `{layer}`" if layer else f"Node `{node.name}`"
+            for (_, node), right, found in zip(values, *results, strict=True):
+                if isinstance(found, np.ndarray) and found.dtype == np.float16:
+                    layer = layer_of(node, layers)
+                    where = f"Layer `{layer}`" if layer else f"Node `{node}`"
                     _check(right, found, f"{where} gives", layer)
 
     def _is_rounded(self, name: str) -> bool:

@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 
 MOST_CALIBRATING = 4
 """Batches of the calibration on which the file is compared."""
+ADVICE = (
+    "If the float32 file passes, {} is too coarse for the model on these data: try data like those "
+    "that it is used on (`data`), more rows of `calibration`, or another precision."
+)
 
 
 @alone
@@ -180,7 +184,9 @@ def to_onnx(
                 if careful:
                     raise
                 return report
-            if report.passed and halves is not None:
+            if halves is not None and halves.too_large:
+                report.notes.append("too large to be looked through for overflows of float16")
+            elif report.passed and halves is not None:
                 with clock.stage("verify", "looking for overflows"):
                     batches = [ends.arrays(program.inputs, x) for x in judge.different()]
                     names = [port.name for port in program.inputs]
@@ -372,4 +378,5 @@ def _verdict(report: Report) -> str:
     if not report.conclusive:
         return f"Nothing can be told: {INCONCLUSIVE}."
     where = f" They begin to differ at layer `{report.layer}`." if report.layer else ""
-    return f"ONNX and Keras disagree: largest error {report.max_error:.3g}.{where}"
+    advice = "" if report.precision == FLOAT32.name else f" {ADVICE.format(report.precision)}"
+    return f"ONNX and Keras disagree: largest error {report.max_error:.3g}.{where}{advice}"

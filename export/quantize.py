@@ -19,7 +19,6 @@ import numpy as np
 
 from .errors import ConversionError, reason
 from .formats import FLOAT32, FORMATS, STATIC_INT8, Format
-from .handlers.formula import is_of_formula
 from .weights import LARGE
 
 if TYPE_CHECKING:
@@ -330,6 +329,8 @@ def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelPr
 
 def _of_formulas(proto: onnx.ModelProto) -> list[str]:
     """Products with matrices that are no weights, such as those of Fourier transforms."""
+    from .handlers.formula import is_of_formula
+
     products = (node for node in proto.graph.node if node.op_type == "MatMul")
     return [node.name for node in products if any(map(is_of_formula, node.input))]
 

@@ -39,4 +39,4 @@ DRAWING = (
 
 @converts(*DRAWING)
 def _refuse(f: Formula, *inputs: str) -> Any:
-    raise ValueError("it draws random numbers")
+    raise ValueError("it draws random numbers; let the layer give their mean at inference")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.special import bernoulli, erfinv, ndtri_exp
 
 from .elementary import fitted
 from .formula import Formula, converts
@@ -44,6 +43,8 @@ def _of_gamma(f: Formula, x: str) -> Any:
 
 def _log_gamma(f: Formula, x: str) -> str:
     """log Γ(x + 8) − log x (x + 1) ... (x + 7), from 1 on."""
+    from scipy.special import bernoulli
+
     steps, far = f.Min(x, float(STEPS)), f.Greater(x, float(STEPS))
     product = steps
     for step in range(1, STEPS):
@@ -59,6 +60,8 @@ def _log_gamma(f: Formula, x: str) -> str:
 
 def _digamma(f: Formula, x: str) -> str:
     """ψ(x + 8) − 1 / x − 1 / (x + 1) ... − 1 / (x + 7), from 1 on."""
+    from scipy.special import bernoulli
+
     far = f.Greater(x, float(STEPS))
     gone = f.Div(1.0, x)
     for step in range(1, STEPS):
@@ -83,6 +86,8 @@ def _polynomial(f: Formula, x: str, coefficients: list[float]) -> str:
 @converts("Ndtri")
 def _quantile(f: Formula, p: str) -> Any:
     """(p − ½) g((p − ½)²) in the middle, r h(log r) with r = √(−2 log p) in the tails."""
+    from scipy.special import erfinv, ndtri_exp
+
     dtype, f.dtype = f.dtype_of(p), np.dtype(np.float64)
     p = f.cast(p, f.dtype)
     inner, outer, end = 0.375, 2.03, 39.0

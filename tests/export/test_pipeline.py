@@ -449,3 +449,26 @@ def test_errors_of_tf2onnx_are_heard_where_logging_is_off(how, tmp_path):
         for each, disabled, level, propagate in before:
             each.disabled, each.propagate = disabled, propagate
             each.setLevel(level)
+
+
+def test_what_to_do_is_said(tmp_path):
+    class Outside(layers.Layer):
+        def call(self, x):
+            return tf.ensure_shape(tf.numpy_function(lambda a: 2 * a, [x], tf.float32), (None, 4))
+
+    inputs = keras.Input((4,))
+    path = tmp_path / "model.onnx"
+    with pytest.raises(export.ConversionError, match="calls Python.*`keras.ops`"):
+        export.to_onnx(keras.Model(inputs, Outside()(inputs)), path)
+    wide = layers.Dense(2, activation="gelu", dtype="float64")
+    with pytest.raises(export.ConversionError, match="build it in float32") as caught:
+        export.to_onnx(keras.Model(inputs, wide(inputs)), path)
+    assert "/proc/" not in str(caught.value)
+    assert caught.value.layer == wide.name
+
+
+def test_a_format_that_is_too_coarse_is_called_that(tmp_path):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(3)(inputs))
+    with pytest.raises(export.ParityError, match="int8 is too coarse .* rows of `calibration`"):
+        export.to_onnx(model, tmp_path / "model.onnx", precision="int8", rtol=1e-6)
