@@ -8,6 +8,7 @@ is computed once.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -91,12 +92,19 @@ def fold_constants(model: ir.Model) -> None:
             if not value.is_graph_output():
                 value.shape = None
     unlimited = 2**62
-    fold_constants(
-        model,
-        onnx_shape_inference=False,
-        input_size_limit=unlimited,
-        output_size_limit=unlimited,
-    )
+    # It warns of shapes in files that are refused later, by the name of the layer.
+    logger = logging.getLogger(fold_constants.__module__)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        fold_constants(
+            model,
+            onnx_shape_inference=False,
+            input_size_limit=unlimited,
+            output_size_limit=unlimited,
+        )
+    finally:
+        logger.setLevel(level)
 
 
 def _is_float(variable: keras.Variable) -> bool:
