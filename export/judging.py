@@ -97,7 +97,7 @@ def _choices(judge: Judge) -> Iterator[tuple[bool, bool, list[Rows]]]:
     tried = EXTENTS if has_free_axes(program) else EXTENTS[:1]
     for extents in tried:
         last = extents is tried[-1]
-        random = random_rows(program, extents=extents)
+        random = random_rows(program, extents=extents, scaled=judge.stored is not FLOAT32)
         edges = edge_rows(program, extents=extents) if judge.stored is FLOAT32 else []
         if edges:
             yield True, last, joined(random, edges)

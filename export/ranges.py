@@ -50,6 +50,8 @@ class Range:
         text: Whether words are to be joined.
         closed: Whether there are no other words or numbers than `values`.
         most: The largest integer, where larger ones are too much work.
+        scaled: Whether a Rescaling tells mean and deviation: untrained networks often turn such
+            data into noise, so that only formats whose steps depend on it are tried on them.
     """
 
     mean: np.ndarray | float = 0.0
@@ -59,6 +61,7 @@ class Range:
     text: bool = False
     closed: bool = False
     most: int = BEYOND_FLOAT32 + 9
+    scaled: bool = False
 
 
 def range_of(port: Port, readers: Sequence[Any], layers: Sequence[Any]) -> Range:
@@ -87,7 +90,7 @@ def _known_by(layer: Any) -> Range | None:
     if isinstance(layer, keras.layers.Rescaling) and np.ndim(layer.scale) == np.ndim(layer.offset):
         scale, offset = np.abs(layer.scale), np.asarray(layer.offset)
         if np.ndim(scale) == 0 and scale > 0:  # to numbers about 1
-            return Range(float(-offset / layer.scale), float(1 / scale))
+            return Range(float(-offset / layer.scale), float(1 / scale), scaled=True)
     if isinstance(layer, keras.layers.TextVectorization):
         words = layer.get_vocabulary(include_special_tokens=False)
         return Range(values=tuple(words), text=True)

@@ -77,27 +77,30 @@ def zero_rows(program: Program) -> list[Rows]:
     ]
 
 
-def random_rows(program: Program, seed: int = 0, extents: Extents = EXTENTS[0]) -> list[Rows]:
+def random_rows(
+    program: Program, seed: int = 0, extents: Extents = EXTENTS[0], scaled: bool = False
+) -> list[Rows]:
     """Rows for batches of BATCH_SIZES, or of the size that is fixed.
 
     Args:
         program: The model.
         seed: Of the draws.
         extents: Of free axes: of images, and of others.
+        scaled: Whether data are drawn as a Rescaling expects them.
     """
-    rng = np.random.default_rng(seed)
+    rng, known = np.random.default_rng(seed), _known(program, scaled)
     different = FEW_ROWS if program.work() > MUCH_WORK else max(BATCH_SIZES)
     size = _fixed_size(program.inputs)
     if size is None:
         batches = [Batch(RANDOM, np.arange(size) % different) for size in BATCH_SIZES]
-        return [_rows(program, different, batches, rng, extents)]
+        return [_rows(program, different, batches, known, rng, extents)]
     if program.any_batch:
         batches = _cut(RANDOM, different, size)
-        return [_rows(program, len(batches) * size, batches, rng, extents)]
+        return [_rows(program, len(batches) * size, batches, known, rng, extents)]
     # One batch at a time, as often as it takes to see some rows.
     times = math.ceil(min(different, SOME_ROWS) / size)
     cut = _cut(RANDOM, size, size)
-    return [_rows(program, size, cut, rng, extents) for _ in range(times)]
+    return [_rows(program, size, cut, known, rng, extents) for _ in range(times)]
 
 
 def edge_rows(program: Program, seed: int = 0, extents: Extents = EXTENTS[0]) -> list[Rows]:
@@ -110,7 +113,7 @@ def edge_rows(program: Program, seed: int = 0, extents: Extents = EXTENTS[0]) ->
         return []
     floats = all("float" in port.dtype for port in program.inputs)
     count = 1 if floats and program.work() > MUCH_WORK else EDGE_ROWS
-    rng, known = np.random.default_rng(seed), program.ranges()
+    rng, known = np.random.default_rng(seed), _known(program)
     most = _largest_integer(program, known, extents)
     arrays = []
     for port in program.inputs:
@@ -171,14 +174,20 @@ def _cut(data: str, count: int, size: int) -> list[Batch]:
     return [Batch(data, each % count if data == EDGES else each) for each in places]
 
 
+def _known(program: Program, scaled: bool = False) -> dict[str, Range]:
+    ranges = program.ranges().items()
+    return {name: one for name, one in ranges if scaled or not one.scaled}
+
+
 def _rows(
     program: Program,
     count: int,
     batches: Sequence[Batch],
+    known: Mapping[str, Range],
     rng: np.random.Generator,
     extents: Extents,
 ) -> Rows:
-    known, any_batch = program.ranges(), program.any_batch
+    any_batch = program.any_batch
     arrays = [
         draw(port, _concrete(port, count, any_batch, extents), known.get(port.name, Range()), rng)
         for port in program.inputs

@@ -33,7 +33,7 @@ def test_application(name, tmp_path, rng):
     report = export.to_onnx(model, tmp_path / "model.onnx")
     (tmp_path / "model.onnx").unlink()  # some have a gigabyte
     assert report.passed
-    assert sorted({check.batch for check in report.checks}) == [1, 3, 32]
+    assert {check.batch for check in report.checks if check.data == "random"} == {1, 3, 32}
     kept = [fold for fold in report.folds if not fold.into]
     print(name, sum(report.nodes.values()), len(report.folds), len(kept), f"{report.size:,}")
     assert np.mean([not fold.into for fold in report.folds] or [0.0]) <= 0.5

@@ -219,7 +219,7 @@ def test_data_are_what_a_rescaling_expects():
     ):
         inputs = keras.Input((8, 8, 3), dtype=dtype)
         model = keras.Model(inputs, layers.Rescaling(scale, offset)(inputs))
-        (rows,) = random_rows(KerasProgram(model))
+        (rows,) = random_rows(KerasProgram(model), scaled=True)
         assert rows.arrays[0].dtype == dtype
         assert np.mean(rows.arrays[0]) == pytest.approx(mean, abs=0.05 * deviation)
         assert np.std(rows.arrays[0]) == pytest.approx(deviation, rel=0.05)
