@@ -93,8 +93,16 @@ class Verdict:
 
 
 def judge(case: str, exporter: str) -> Verdict:
-    """Build, export, compare."""
+    """Build, export, compare, without what the exporters log."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
+    try:
+        return _judged(case, exporter)
+    finally:
+        logging.disable(before)
+
+
+def _judged(case: str, exporter: str) -> Verdict:
     model = build(case)
     data = [batch(model, size) for size in BATCH_SIZES]
     start = time.perf_counter()
