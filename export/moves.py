@@ -19,6 +19,7 @@ import numpy as np
 
 from . import absorb
 from .carry import CARRIERS
+from .formats import FORMATS
 from .graph import Graph, Node, Value
 from .linear import Absorbed
 from .maps import Map
@@ -306,7 +307,8 @@ def _equal(one: Absorbed | None, other: Absorbed | None) -> bool:
 
 def _out_of_range(node: Node, absorbed: Absorbed) -> str | None:
     """Whether rounding to the dtype of the layer would leave a weight that is not finite."""
-    limit = 65504.0 if node.outputs[0].dtype == "float16" else np.finfo(np.float32).max
+    half = node.outputs[0].dtype == "float16"
+    limit = FORMATS["float16"].largest if half else np.finfo(np.float32).max
     if all(bool(np.all(np.abs(value) <= limit)) for value in absorbed.weights.values()):
         return None
     return f"the weights of `{node.name}` would leave the range of {node.outputs[0].dtype}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ConversionError
+from .formats import FORMATS
 from .graph import layer_of
 from .runtime import open_session
 
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 
     from .program import Arrays
 
-LARGEST = 65504
-"""Of float16."""
+LARGEST = FORMATS["float16"].largest
 MOST_BYTES = 2**31 - 2**20
 """Of a file that is handed to onnxruntime as a whole."""
 
@@ -94,7 +94,7 @@ def _check(right: np.ndarray, found: np.ndarray, where: str, layer: str | None) 
     if right.dtype.kind == "f" and lost.any():
         largest = float(np.max(np.abs(right), where=lost, initial=0.0))
         raise ConversionError(
-            f"{where} numbers up to {largest:.3g}, and float16 holds none beyond {LARGEST}: on a "
+            f"{where} numbers up to {largest:.3g}, and float16 holds none beyond {LARGEST:g}: on a "
             "device that computes in it they would be infinite. Scale them, or write the file "
             "with precision='bfloat16' or 'float32'.",
             layer,

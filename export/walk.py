@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ CONTROL = (*CALLS, *BRANCHES, *CASES, *LOOPS)
 """Operations that call functions."""
 
 
-class Walk:
+class Walk(ABC):
     """Gives every operation its inputs, one after the other; a subclass says what becomes of it.
 
     Args:
@@ -35,9 +36,9 @@ class Walk:
                 values[id(tensor)] = value
         return [values[id(tensor)] for tensor in graph.outputs]
 
+    @abstractmethod
     def results(self, operation: Any, inputs: list[Any]) -> list[Any]:
         """The results of one operation."""
-        raise NotImplementedError
 
     def inner(self, operation: Any, attribute: str) -> Any:
         """The graph of the function under this attribute."""

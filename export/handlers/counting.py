@@ -9,10 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .formula import HANDLERS, Formula, converts
-
-SCATTERS_SINCE = 16
-"""The operator set whose ScatterND adds up."""
+from .formula import ADDS_SINCE, HANDLERS, Formula, converts
 
 
 @converts("RaggedBincount")
@@ -26,9 +23,9 @@ def _dense(graph: Any, node: Any, name: str, args: Any) -> None:
     """Where ScatterND does not add up, in tf2onnx's own form."""
     from tf2onnx.onnx_opset.tensor import Bincount
 
-    if graph.opset < SCATTERS_SINCE:
+    if graph.opset < ADDS_SINCE:
         if 0 not in Formula(graph, node).shape(node.input[2]):
-            raise ValueError(f"{node.type} with weights needs opset {SCATTERS_SINCE}")
+            raise ValueError(f"{node.type} with weights needs opset {ADDS_SINCE}")
         Bincount.any_version(graph.opset, graph, node)
         return
     formula = Formula(graph, node)
@@ -52,8 +49,8 @@ def _counts(f: Formula, owners: Any, values: str, rows: Any, size: str, weights:
     """One row of counts, or of sums of weights, per owner, or a single one."""
     dtype, binary = f.dtype_of(weights), f.attribute("binary_output")
     weighted = 0 not in f.shape(weights) and not binary
-    if weighted and f.graph.opset < SCATTERS_SINCE:
-        raise ValueError(f"{f.node.type} with weights needs opset {SCATTERS_SINCE}")
+    if weighted and f.graph.opset < ADDS_SINCE:
+        raise ValueError(f"{f.node.type} with weights needs opset {ADDS_SINCE}")
     values, size = f.cast(values, np.int64), f.cast(size, np.int64)
     counted = f.And(f.GreaterOrEqual(values, np.int64(0)), f.Less(values, size))
     places, shape = f.unsqueeze(values, 1), f.Reshape(size, [1])
@@ -76,8 +73,8 @@ def _histogram(f: Formula, values: str, limits: str, bins: str) -> Any:
 
     One on the border of two bins may be rounded into the other one.
     """
-    if f.graph.opset < SCATTERS_SINCE:
-        raise ValueError(f"{f.node.type} needs opset {SCATTERS_SINCE}")
+    if f.graph.opset < ADDS_SINCE:
+        raise ValueError(f"{f.node.type} needs opset {ADDS_SINCE}")
     f.dtype = np.dtype(np.float64)
     dtype, count = f.dtype_of(f.node.output[0]), f.cast(bins, np.int64)
     low, high = (f.Gather(limits, np.int64(i)) for i in (0, 1))
@@ -99,7 +96,7 @@ def _to_dense(graph: Any, node: Any, name: str, args: Any) -> None:
     kinds = [kind.decode() for kind in f.attribute("row_partition_types")]
     shape, values, default, *parts = node.input
     known = kinds in (["ROW_SPLITS"], ["FIRST_DIM_SIZE", "VALUE_ROWIDS"])
-    if not known or len(f.shape(values)) != 1 or graph.opset < SCATTERS_SINCE:
+    if not known or len(f.shape(values)) != 1 or graph.opset < ADDS_SINCE:
         RaggedTensorToTensor.version_11(graph, node)
         return
     if len(parts) == 1:
