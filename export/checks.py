@@ -82,6 +82,9 @@ class Check:
             tolerance; see `histogram.py`.
         derived: The verdict without the tolerance that was given, or None if none was.
         usual: Of edges, the largest |y| on random data; else None.
+        clipped: How far the ends of measured ranges move that channel (`clipping.py`). As much is
+            allowed besides, but no more than what rounding is allowed; zero where nothing was
+            measured.
     """
 
     output: str
@@ -97,6 +100,15 @@ class Check:
     histogram: tuple[int, ...] = ()
     derived: Derived | None = None
     usual: float | None = None
+    clipped: float = 0.0
+
+    @property
+    def beyond_ranges(self) -> bool:
+        """Whether it failed for data beyond the ranges that were measured, and nothing else."""
+        derived = self.derived or self
+        return not self.passed and derived.tolerance < derived.error <= (
+            derived.tolerance + self.clipped
+        )
 
     @property
     def passed(self) -> bool:

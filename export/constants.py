@@ -4,12 +4,13 @@ A wrong weight may move the outputs by less than rounding does, or not at all wh
 behind a ReLU that is closed; no comparison of outputs can tell. But a model always gives the same
 file. So a file that the same versions wrote can be compared with what they would write now: where
 the graphs are the same, node by node, each constant must be the same, too, but for one unit in the
-last place.
+last place. Ranges that were measured on data are the data's, and are left out; the biases that are
+stored in their units are compared as numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ from .errors import ConversionError
 from .formats import Format
 from .graph import Node, layer_of
 from .metadata import versions
-from .program import KerasProgram, Program
+from .program import Arrays, KerasProgram, Program
 from .tidy import tidy
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class WrongConstant:
         count: How many it has.
         error: The largest difference, in units of the right number; infinite if that is zero or
             no number.
+        folded: Names of the layers that are folded into that one, any of which may be wrong.
     """
 
     name: str
@@ -56,10 +58,17 @@ class WrongConstant:
     wrong: int
     count: int
     error: float
+    folded: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        where = f", layer `{self.layer}`" if self.layer else ""
+        where = f", layer {self.place}" if self.layer else ""
         return f"{self.name}{where}: {self.wrong} of {self.count}, relative error {self.error:.1e}"
+
+    @property
+    def place(self) -> str:
+        """The layer, and what is folded into it."""
+        inside = ", ".join(f"`{name}`" for name in self.folded)
+        return f"`{self.layer}`{inside and f' (with {inside} folded into it)'}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,7 @@ def check_constants(
     stored: Format,
     clock: Clock,
     careful: bool = False,
+    calibration: Sequence[Arrays] = (),
 ) -> Constants | None:
     """Compare the constants of a file that the same versions wrote.
 
@@ -107,6 +117,7 @@ def check_constants(
         stored: Its numbers.
         clock: Takes the time.
         careful: How it was converted (`convert.convert`).
+        calibration: Any data, where its ranges were measured on some.
 
     Returns:
         None where the model does not give this graph, so that somebody has changed it since.
@@ -114,9 +125,10 @@ def check_constants(
     import onnx_ir as ir
 
     try:
-        now = convert_program(program, ends, stored, opset, (), clock, careful).model
+        made = convert_program(program, ends, stored, opset, calibration, clock, careful)
     except ConversionError:
         return None
+    now = made.model
     inputs, outputs = (
         list(map(ends.in_file, ports)) for ports in (program.inputs, program.outputs)
     )
@@ -126,16 +138,66 @@ def check_constants(
         return None
     # Names of nodes may be others, so that constants belong together by their places.
     numbers = (_numbers(graph, _places(graph)) for graph in (now.graph, then.graph))
-    pairs = list(zip(*numbers, strict=True))
+    measured = _measured(now.graph)
+    pairs = [pair for pair in zip(*numbers, strict=True) if pair[0][2] not in measured]
     owners, order = _Owners(now.graph, program), program.layer_names()
     wrong = [
         replace(one, layer=owners.of(holder))
         for (name, right, holder), (_, found, _) in pairs
         if (one := _compare(name, None, right, found)) is not None
     ]
+    biases = list(zip(_in_units(now.graph), _in_units(then.graph), strict=True))
+    wrong += [
+        replace(one, layer=owners.of(right.holder))
+        for right, found in biases
+        if (one := _compare_in_units(right, found)) is not None
+    ]
+    folded = {name: tuple(f.layer for f in made.folds if name in f.into) for name in order}
+    wrong = [replace(one, folded=folded.get(one.layer or "", ())) for one in wrong]
     places = {layer: place for place, layer in enumerate(order)}
     wrong.sort(key=lambda one: places.get(one.layer or "", len(order)))
-    return Constants(len(pairs), tuple(wrong))
+    return Constants(len(pairs) + len(biases), tuple(wrong))
+
+
+def _measured(graph: ir.Graph) -> set[Any]:
+    """The constants that say a range of data, or depend on one: biases, and their units."""
+    found: set[Any] = {value for one in _in_units(graph) for value in one.node.inputs}
+    for node in graph:
+        if node.op_type == "QuantizeLinear" and not _is_constant(node.inputs[0]):
+            found.update(node.inputs[1:])
+    return found
+
+
+@dataclass(frozen=True)
+class _InUnits:
+    """A constant of int32, as the biases of integer products are, and the node that reads it."""
+
+    node: ir.Node
+    holder: ir.Value
+    steps: np.ndarray
+    unit: np.ndarray
+
+
+def _in_units(graph: ir.Graph) -> Iterator[_InUnits]:
+    for node in graph:
+        if node.op_type != "DequantizeLinear" or not all(map(_is_constant, node.inputs)):
+            continue
+        value, unit = node.inputs[:2]
+        if value is None or unit is None or value.const_value is None or unit.const_value is None:
+            continue
+        steps = _array(value.const_value)
+        if steps.dtype == np.int32:
+            yield _InUnits(node, value, steps, _array(unit.const_value).astype(np.float64))
+
+
+def _compare_in_units(right: _InUnits, found: _InUnits) -> WrongConstant | None:
+    """Each of them is rounded to its own units."""
+    one, other = right.steps * right.unit, found.steps * found.unit
+    wrong = np.abs(one - other) > right.unit + found.unit
+    if not wrong.any():
+        return None
+    error = _relative(one[wrong], other[wrong])
+    return WrongConstant(str(right.holder.name), None, int(wrong.sum()), one.size, error)
 
 
 class _Owners:

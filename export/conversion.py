@@ -9,7 +9,7 @@ In float16 the recurrent steps are written behind the quantization.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .canonical import settle
@@ -27,7 +27,7 @@ from .overflow import Halves
 from .pin_shapes import pin_shapes
 from .plain_names import plain_names
 from .program import Arrays, KerasProgram, Program
-from .quantize import quantize
+from .quantize import lost_channels, quantize
 from .rewrites import rewrite
 from .steps import write_steps
 from .tails import write_tails
@@ -46,12 +46,14 @@ class Conversion:
         folds: What became of each batch normalization.
         dropped: Layers that only matter in training.
         halves: Of a float16 file, what shows whether it overflows.
+        lost: Names of nodes, and how many of their channels int8 has made zero.
     """
 
     model: ir.Model
     folds: list[Fold]
     dropped: list[str]
     halves: Halves | None = None
+    lost: dict[str, int] = field(default_factory=dict)
 
 
 def convert_program(
@@ -96,13 +98,14 @@ def convert_program(
                 write_steps(model)
             ends.transpose(model, program.inputs)
             wide = ir.to_proto(model) if half else None
+            lost = lost_channels(model, stored)
             model = quantize(model, stored, [ends.arrays(program.inputs, x) for x in calibration])
             halves = Halves(ir.to_proto(model), wide) if wide is not None else None
             if half:  # in float32 even there, so not before the rest is float16
                 write_steps(model)
             raise_opset(model, opset)
             settle(model)
-    return Conversion(model, folds, dropped, halves)
+    return Conversion(model, folds, dropped, halves, lost)
 
 
 def plan(program: Program, stored: Format = FLOAT32) -> tuple[Graph | None, list[Fold], list[str]]:

@@ -10,7 +10,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,10 @@ MANY, LARGEST_SCALE = 8.0, 2.0**10
 which numbers are not subnormal."""
 
 
+Ends = tuple[float, float]
+"""Of a range."""
+
+
 @dataclass(frozen=True)
 class Rounding:
     """How far a number may be moved when it is stored.
@@ -34,11 +39,13 @@ class Rounding:
         unit: Largest relative error of a floating-point number.
         smallest: Largest absolute error of one that is nearly zero.
         steps: Number of steps of a fixed-point number from one end of its range to the other.
+        symmetric: Whether that range is as long on either side of zero.
     """
 
     unit: float
     smallest: float = 0.0
     steps: int = 0
+    symmetric: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -46,7 +53,12 @@ class Rounding:
         return np.dtype("float16" if self.smallest else "float32")
 
     def noise(
-        self, values: np.ndarray, rng: np.random.Generator, *, channels: bool = False
+        self,
+        values: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        channels: bool = False,
+        ends: Ends | None = None,
     ) -> np.ndarray:
         """Random errors of the size of the rounding.
 
@@ -54,6 +66,7 @@ class Rounding:
             values: What is rounded.
             rng: Draws the errors.
             channels: Whether each channel of the last axis has a range of its own.
+            ends: Of a range that was measured beforehand, on other values perhaps.
         """
         finite = values
         if not np.isfinite(np.sum(values)):  # one pass, where all are finite
@@ -65,8 +78,12 @@ class Rounding:
             noise += self.smallest / 128
         if self.steps:
             axes = tuple(range(values.ndim - 1)) if channels else None
-            top = np.max(finite, axis=axes, initial=0.0)
-            bottom = np.min(finite, axis=axes, initial=0.0)
+            least, most = (0.0, 0.0) if ends is None else ends
+            top = np.max(finite, axis=axes, initial=max(0.0, most))
+            bottom = np.min(finite, axis=axes, initial=min(0.0, least))
+            if self.symmetric:
+                top = np.maximum(top, -bottom)
+                bottom = -top
             noise += (top - bottom) / (2 * self.steps * 128)
         drawn = np.frombuffer(rng.bytes(values.size), np.int8).reshape(values.shape)
         noise *= drawn | np.int8(1)
@@ -87,6 +104,7 @@ class Format:
         measured: Whether ranges were measured beforehand, so that products are rounded, too, and
             not their factors alone.
         largest: The largest number.
+        ranges: Those of a file, by the layers whose numbers they are.
     """
 
     name: str
@@ -97,6 +115,7 @@ class Format:
     inputs: bool = False
     measured: bool = False
     largest: float = np.inf
+    ranges: Mapping[str, tuple[Ends, ...]] = field(default_factory=dict, compare=False)
 
     @property
     def reach_factor(self) -> float:
@@ -123,6 +142,16 @@ class Format:
         held = MANY + shift <= self.largest * small
         return bool(np.all(held & (shift <= MANY) & (small <= LARGEST_SCALE)))
 
+    def ends_of(self, layer: str | None, values: np.ndarray) -> Ends | None:
+        """The range of these numbers, if it was measured: of those of their layer the smallest
+        that holds them, or the largest."""
+        known = self.ranges.get(layer or "", ())
+        if not known or not values.size:
+            return None
+        least, most = float(np.min(values)), float(np.max(values))
+        holding = [ends for ends in known if ends[0] <= least and most <= ends[1]]
+        return min(holding, key=_extent) if holding else max(known, key=_extent)
+
     def move_weight(self, value: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A weight as it might have been stored."""
         if self.matrices_only and value.ndim < 2:
@@ -130,6 +159,10 @@ class Format:
         channels = value.ndim == 2 or self.folds_into_convolutions
         moved: np.ndarray = value + self.weights.noise(value, rng, channels=channels)
         return moved
+
+
+def _extent(ends: Ends) -> float:
+    return ends[1] - ends[0]
 
 
 FLOAT32 = Format("float32", Rounding(2.0**-24), Rounding(2.0**-24))
@@ -149,7 +182,7 @@ FORMATS = {
     # Weights have 7 of the 8 bits, or products overflow on processors without VNNI.
     "int8": Format(
         "int8",
-        Rounding(0.0, steps=126),
+        Rounding(0.0, steps=126, symmetric=True),
         Rounding(0.0, steps=255),
         safety=4.0,
         matrices_only=True,

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .clipping import furthest
 from .clock import Clock
 from .diverging import check_layers, first_wrong
 from .ends import Ends
@@ -119,6 +120,10 @@ def compare(report: Report, judge: Judge, file: Path, clock: Clock) -> None:
             raise _not_runnable(error, judge.program) from error
     report.latency, report.tolerance = list(judge.latency), judge.tolerance
     report.float64_failure = judge.float64_failure
+    if report.beyond_ranges:
+        with clock.stage("layers", "looking for the range that is too small"):
+            inputs = judge.telling(report.checks).inputs
+            report.beyond = furthest(file, judge.program, inputs)
     if judge.edge_failure is not None:
         report.notes.append(
             "random data was not joined by zeros, large numbers and ties, on which Keras stops: "
@@ -155,7 +160,7 @@ def look_at_layers(
     report: Report, judge: Judge, file: Path, clock: Clock, *, complete: bool = False
 ) -> None:
     """Where a wrong file begins to differ; and if asked to, every layer."""
-    wrong = not report.passed and report.conclusive
+    wrong = not report.passed and report.conclusive and not report.beyond_ranges
     if not (wrong or complete) or not isinstance(judge.program, KerasProgram):
         return
     with clock.stage("layers", "comparing layer by layer"):

@@ -28,6 +28,9 @@ judged row by row, by 64 times the noise of the noisiest channel; a tolerance of
 more of them where they are larger, and never less than that. Where Keras' float32 run says
 something else than float64 (an overflow, another side of a step), no verdict is asked of them.
 
+Where ranges were measured, numbers beyond them are set to their ends. As far as that moves an
+output (`clipping.py`), an error is allowed besides, up to the tolerance once more.
+
 Where a model cannot be run in float64 (a custom layer that insists on float32), y is Keras'
 float32 run and reach is taken as 2⁻²⁰ max|y|; the report says so.
 """
@@ -37,6 +40,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -54,6 +58,7 @@ from .channels import (
     is_float,
 )
 from .checks import Check, Tolerance
+from .clipping import Clipping, ranges_of_layers
 from .formats import FLOAT32, SAFETY, Format
 from .histogram import histogram
 from .latency import Latency, measure
@@ -108,6 +113,12 @@ class Judge:
         """Why there is no float64 run, or None."""
         return self._witness.float64_failure
 
+    def know(self, file: Path | bytes) -> None:
+        """Look up the ranges that a file holds of its numbers."""
+        if self.stored.measured:
+            ranges = ranges_of_layers(file, self.program.layer_names())
+            self.stored = self._witness.stored = replace(self.stored, ranges=ranges)
+
     def add(self, rows: Sequence[Rows]) -> None:
         """Run the model on batches of these rows."""
         for each in rows:
@@ -121,16 +132,19 @@ class Judge:
             OptionError: The file has other inputs or outputs than the model.
         """
         checks = []
+        clipping = Clipping(file, self.program) if self.stored.measured else None
+        moved_by_ends = [None if clipping is None else clipping.of(t.inputs) for t in self.truths]
         for optimized in (False, True):
             progress(f"comparing, onnxruntime optimizations {'on' if optimized else 'off'}")
             loaded = LoadedFile(file, self.program, optimized=optimized)
             self.latency.clear()
-            for truth in self.truths:
+            for truth, clipped in zip(self.truths, moved_by_ends, strict=True):
                 start = time.perf_counter()
                 results = loaded.run(truth.inputs)
                 seconds = time.perf_counter() - start
                 for index, port in enumerate(self.program.outputs):
-                    check = self._check(truth, index, port, results[index], optimized)
+                    moved = None if clipped is None else clipped[index]
+                    check = self._check(truth, index, port, results[index], optimized, moved)
                     checks.append(check.judged(self.tolerance))
                 if optimized:
                     self._time(loaded, truth, seconds)
@@ -190,7 +204,13 @@ class Judge:
 
     @np.errstate(all="ignore")
     def _check(
-        self, truth: Truth, index: int, port: Port, result: np.ndarray, optimized: bool
+        self,
+        truth: Truth,
+        index: int,
+        port: Port,
+        result: np.ndarray,
+        optimized: bool,
+        clipped: np.ndarray | None = None,
     ) -> Check:
         native, exact = truth.native[index], truth.exact[index]
         error = channel_errors(result, native, exact)
@@ -204,7 +224,14 @@ class Judge:
         if truth.means:
             by_mean = allowed_by_mean(native, exact, truth.reach[index], gaps)
             allowed = np.minimum(allowed, by_mean)
-        errors, limits = np.broadcast_arrays(error, allowed)
+        surely, beyond = (
+            _could_fail(native, self.magnitude(truth.data, index), allowed),
+            np.zeros(1),
+        )
+        if clipped is not None:
+            beyond = channel_tops(clipped) if is_float(native) else np.full(1, clipped.sum())
+            allowed = allowed + np.minimum(beyond, allowed)
+        errors, limits, beyond = np.broadcast_arrays(error, allowed, beyond)
         worst = int(np.argmax(_strain(errors, limits)))
         return Check(
             output=port.name,
@@ -216,10 +243,10 @@ class Judge:
             tolerance=float(limits[worst]),
             keras_error=float(channel_errors(native, native, exact).max()),
             magnitude=float(magnitude.max()),
-            conclusive=truth.data == EDGES
-            or _could_fail(native, self.magnitude(truth.data, index), limits),
+            conclusive=truth.data == EDGES or surely,
             histogram=histogram(gaps, allowed),
             usual=self.magnitude(RANDOM, index) if truth.data == EDGES else None,
+            clipped=float(beyond[worst]),
         )
 
     def _edges(self, truth: Truth, index: int, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

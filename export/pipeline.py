@@ -19,6 +19,7 @@ from .conversion import convert_program
 from .ends import Ends
 from .errors import ConversionError, OptionError, ParityError, SourceError
 from .formats import FLOAT32, FORMATS, STATIC_INT8, Format, format_of
+from .graph import layer_of
 from .judging import (
     Data,
     add_truth,
@@ -156,6 +157,7 @@ def to_onnx(
         made = convert_program(program, ends, stored, opset, calibration, clock, careful)
         report = report_on(model, path, program, ends, stored)
         report.folds, report.dropped = made.folds, made.dropped
+        report.notes += [_lost(program, *each) for each in made.lost.items()]
         report.outputs = _agreed(report.outputs, made.model)
         report.outputs = as_seen(report, judge)
         noted = metadata(model, report.versions, made.folds, stored, ends, careful)
@@ -174,6 +176,7 @@ def to_onnx(
             halves = made.halves
             del made, data  # and with them the folded weights
             if not judge.truths:
+                judge.know(file.path)
                 shown = own + calibrating[:MOST_CALIBRATING]
                 add_truth(judge, shown, clock, random=not calibrating)
                 if not shapes_are_seen(report, judge):
@@ -217,7 +220,7 @@ def _proved(attempt: Callable[[bool], Report], path: Any) -> Report:
 def _is_wrong(report: Report) -> bool:
     """Whether the file is, and not only the bounds that were given too tight."""
     derived = report.judged()
-    return not derived.passed and derived.conclusive
+    return not derived.passed and derived.conclusive and not derived.beyond_ranges
 
 
 @alone
@@ -299,6 +302,7 @@ def verify(
     report.size = size_of(Path(onnx_path), proto)
     del proto
     judge = Judge(program, tolerance, stored)
+    judge.know(Path(onnx_path))
     add_truth(judge, own, clock, random=random)
     try:
         compare(report, judge, Path(onnx_path), clock)
@@ -309,14 +313,17 @@ def verify(
     told = len(report.notes)
     look_at_layers(report, judge, Path(onnx_path), clock, complete=layers)
     pieces = report.notes[told:]
-    why = other_version(noted) if random else "their ranges were measured on data"
+    why = other_version(noted)
     if is_ours(noted) and why is not None:
         report.notes.append(f"constants were not compared one by one: {why}")
     elif is_ours(noted):
         # What it says of itself, since small matrices of a bfloat16 file are none.
         written = FORMATS.get(noted.get("precision", ""), stored)
+        if stored.measured:
+            written = STATIC_INT8
+        rows = [] if random else [each.arrays for each in own[:MOST_CALIBRATING]]
         report.constants = check_constants(
-            program, Path(onnx_path), report.opset, ends, written, clock, is_careful(noted)
+            program, Path(onnx_path), report.opset, ends, written, clock, is_careful(noted), rows
         )
         if report.constants is None:
             report.notes.append(
@@ -349,6 +356,15 @@ def _name_by_constants(report: Report, pieces: Sequence[str]) -> None:
         report.notes = [note for note in report.notes if note not in others]
 
 
+def _lost(program: Program, node: str, channels: int) -> str:
+    layer = layer_of(node, program.layer_names())
+    where = f"layer `{layer}`" if layer else f"the convolution `{node}`"
+    return (
+        f"int8 has one range for all channels of {where}, in which {channels} of them are zero; "
+        "each has its own if ranges are measured (`calibration`)"
+    )
+
+
 def _agreed(outputs: Sequence[Port], model: ir.Model) -> list[Port]:
     """The outputs of a file, with the extents that the conversion has found."""
     found = []
@@ -377,6 +393,8 @@ def _fix_extents(program: Program, ends: Ends) -> None:
 def _verdict(report: Report) -> str:
     if not report.conclusive:
         return f"Nothing can be told: {INCONCLUSIVE}."
+    if report.beyond_ranges:
+        return f"ONNX and Keras disagree: largest error {report.max_error:.3g}; {report.failure}."
     where = f" They begin to differ at layer `{report.layer}`." if report.layer else ""
     advice = "" if report.precision == FLOAT32.name else f" {ADVICE.format(report.precision)}"
     return f"ONNX and Keras disagree: largest error {report.max_error:.3g}.{where}{advice}"

@@ -155,11 +155,19 @@ class KerasProgram:
         with in_float32(flatten_layers(self.model)):
             return list(tree.flatten(self.model(self._packed(tensors), training=False)))
 
+    def _in_graph(self, *tensors: Any) -> list[Any]:
+        with in_float32(flatten_layers(self.model)):
+            return self.graph(*tensors)
+
     def reaches(
         self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32
     ) -> Iterator[Arrays]:
         # What int8 rounds, the factors of products, only operations show.
-        if self.by_operations or stored.results.steps:
+        if stored.results.steps:
+            # Of the graph, whose operations are named after their layers.
+            by_operations = Widened(self._in_graph)
+            return by_operations.reaches(arrays, by_operations(arrays), rng, stored)
+        if self.by_operations:
             return self._operations.reaches(arrays, exact, rng, stored)
         return self._reaches(arrays, exact, rng, stored)
 

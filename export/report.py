@@ -38,6 +38,10 @@ INCONCLUSIVE = (
     "of it is finite, so that a wrong file would not be noticed; give data of your own with "
     "`data`, or a bound with `rtol` and `atol` (on the command line `--data`, `--rtol`, `--atol`)"
 )
+BEYOND_RANGES = (
+    "the data lie beyond the ranges that the file was calibrated on; calibrate it on more rows, "
+    "and on some like these"
+)
 NOT_WRITTEN = "the file was not written"
 """The note of an export that failed."""
 EDGES_ARE = "zeros, empty and odd strings, large numbers, last indices, ties"
@@ -68,6 +72,8 @@ class Report:
         float64_failure: Why the tolerance does not come from a float64 run, or None.
         layer: Where a failed comparison begins to differ, or None. It is looked for in the run
             itself, and kept when the report is judged anew.
+        beyond: Where the data go furthest beyond a range that was measured, if that is all that is
+            wrong.
         layers: One entry per Keras layer, if asked for.
         constants: The constants of the file compared with those that the model gives
             (`constants.py`); None where they cannot be.
@@ -93,6 +99,7 @@ class Report:
     tolerance: Tolerance | None = None
     float64_failure: str | None = None
     layer: str | None = None
+    beyond: str = ""
     layers: list[LayerCheck] = field(default_factory=list)
     constants: Constants | None = None
     latency: list[Latency] = field(default_factory=list)
@@ -128,12 +135,27 @@ class Report:
     def failure(self) -> str:
         """What is wrong, as the end of a sentence; empty where no more can be said."""
         layer = f"layer `{self.layer}`" if self.layer else ""
-        if self.outputs_agree and self.wrong_constants:
+        causes = []
+        if self.beyond_ranges:
+            causes.append(f"{BEYOND_RANGES}{self.beyond and f' ({self.beyond})'}")
+        if self.wrong_constants and (self.outputs_agree or self.beyond_ranges):
             total = self.constants.compared if self.constants else 0
-            counts = f"{len(self.wrong_constants)} of {total}"
-            where = f", first in {layer}" if layer else ""
-            return f"the outputs agree, but {counts} constants are not the model's{where}"
-        return f"it begins to differ at {layer}" if layer else ""
+            agree = "the outputs agree, but " if self.outputs_agree else ""
+            where = f", first in layer {self.wrong_constants[0].place}" if layer else ""
+            causes.append(
+                f"{agree}{len(self.wrong_constants)} of {total} constants are not the model's"
+                + where
+            )
+        elif layer:
+            causes.append(f"it begins to differ at {layer}")
+        return "; ".join(causes)
+
+    @property
+    def beyond_ranges(self) -> bool:
+        """Whether outputs differ where data lie beyond ranges that were measured, and nowhere
+        else."""
+        failed = [check for check in self.counting if not check.passed]
+        return bool(failed) and all(check.beyond_ranges for check in failed)
 
     @property
     def wrong_constants(self) -> tuple[WrongConstant, ...]:

@@ -22,6 +22,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context, execute
 
 from .formats import FLOAT32, Format
+from .graph import layer_of
 from .grouped import uncompiled_traces
 from .rounding import SMOOTH, distance, move_input, noise_of
 from .walk import BRANCHES, CALLS, CASES, LOOPS, Walk
@@ -164,7 +165,8 @@ class _Run(Walk):
             return [_wide(tf.constant(tf.make_ndarray(operation.get_attr("value"))))]
         quantized = self.stored.results.steps > 0 and kind in PRODUCTS
         if quantized:
-            inputs = [x if self._is_weight(x) else self._moved(x, self._as_stored) for x in inputs]
+            move = partial(self._as_stored, layer_of(operation.name, list(self.stored.ranges)))
+            inputs = [x if self._is_weight(x) else self._moved(x, move) for x in inputs]
         results = [_wide(y) for y in self._computed(operation, inputs)]
         self.work += sum(1 + math.prod(y.shape) for y in results if y.dtype not in OPAQUE)
         if kind in READING:
@@ -174,7 +176,7 @@ class _Run(Walk):
         if kind in READING or kind in EXACT:
             return results
         if quantized and self.stored.measured and kind in CONVOLUTIONS:
-            return [self._moved(y, self._as_stored) for y in results]
+            return [self._moved(y, move) for y in results]
         smooth = kind.lower() in SMOOTH
         return [self._moved(y, partial(self._rounded, smooth)) for y in results]
 
@@ -216,8 +218,11 @@ class _Run(Walk):
         stored = FLOAT32 if self.stored.results.steps else self.stored
         return values + noise_of(values, smooth, rng, stored)
 
-    def _as_stored(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return values + self.stored.results.noise(values, rng)
+    def _as_stored(
+        self, layer: str | None, values: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        ends = self.stored.ends_of(layer, values)
+        return values + self.stored.results.noise(values, rng, ends=ends)
 
 
 def _to_next(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from keras import layers
+from onnx import numpy_helper
 
 from kerasdl import export
 from kerasdl.export import Report, constants, conversion, pipeline
@@ -133,9 +134,9 @@ def test_a_weight_without_effect(tmp_path):
     assert not report.passed
     assert (report.layer, report.constants.wrong[0].wrong) == ("one", 48)
     assert "Constants: 3 of 4 are those of the model" in report.to_text()
-    assert (
-        "FAIL one/one_1/MatMul.B, layer `one`: 48 of 48, relative error 1.0e-03" in report.to_text()
-    )
+    place = "layer `one` (with `two` folded into it)"
+    assert f"FAIL one/one_1/MatMul.B, {place}: 48 of 48, rela" in report.to_text()
+    assert report.failure.endswith(f"1 of 4 constants are not the model's, first in {place}")
     told = "the outputs agree, but 1 of 4 constants are not the model's, first in layer `one`"
     assert report.failure == told
     assert report.to_text().endswith(f"FAILED, {told}")
@@ -269,13 +270,72 @@ def test_a_file_of_somebody_else(tmp_path):
     assert report.constants is None
 
 
-def test_a_static_int8_file_is_judged_on_data_alone(tmp_path):
-    model, path = mlp(), tmp_path / "model.onnx"
-    rows = {"x": np.random.default_rng(0).normal(size=(64, 6)).astype("float32")}
-    export.to_onnx(model, path, precision="int8", calibration=rows)
-    report = export.verify(model, path, data=rows)
+def convolutional():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 2), name="x"),
+            layers.Conv2D(6, 3, name="conv"),
+            layers.BatchNormalization(name="bn"),
+            layers.ReLU(),
+            layers.Flatten(),
+            layers.Dense(4, name="y"),
+        ]
+    )
+    randomize(model, 4)
+    return model
+
+
+@pytest.mark.parametrize("make", [mlp, convolutional])
+def test_constants_of_a_static_int8_file(make, tmp_path):
+    """Ranges are the data's; all else is the model's, and a bias is in units of both."""
+    model, path = make(), tmp_path / "model.onnx"
+    rng, shape = np.random.default_rng(0), model.input_shape[1:]
+    rows = {"x": rng.normal(size=(64, *shape)).astype("float32")}
+    written = export.to_onnx(model, path, precision="int8", calibration=rows)
+    others = {"x": rng.normal(size=(40, *shape)).astype("float32")}
+    report = export.verify(model, path, data=others)
     assert report.passed
-    assert report.constants is None
+    assert report.constants.compared > 8
+    last = model.layers[-1]
+    for weight, change in ((last.kernel, 0.03), (last.bias, 0.02)):
+        old = weight.numpy()
+        new = old.copy()
+        new.flat[1] += change * np.abs(old).max()
+        weight.assign(new)
+        found = export.verify(model, path, data=others)
+        assert not found.passed
+        assert found.layer == last.name
+        weight.assign(old)
+    folds = {fold.layer: fold.into for fold in written.folds}
+    for layer, (into,) in folds.items():
+        beta = model.get_layer(layer).beta
+        beta.assign_add(np.full(beta.shape, 0.3, np.float32))
+        found = export.verify(model, path, data=others)
+        (wrong, *_) = found.constants.wrong
+        assert (wrong.layer, wrong.folded) == (into, (layer,))
+        assert f"layer `{into}` (with `{layer}` folded into it)" in str(wrong)
+        assert f"with {layer} folded into it" in found.to_html()
+        beta.assign_add(np.full(beta.shape, -0.3, np.float32))
+    assert export.verify(model, path, data=others).passed
+
+
+def test_a_bias_in_units_of_its_ranges_is_compared_as_a_number(tmp_path):
+    model, path = convolutional(), tmp_path / "model.onnx"
+    rows = {"x": np.random.default_rng(0).normal(size=(64, 8, 8, 2)).astype("float32")}
+    export.to_onnx(model, path, precision="int8", calibration=rows)
+
+    def harm(proto):
+        whole = [t for t in proto.graph.initializer if t.data_type == onnx.TensorProto.INT32]
+        bias = next(tensor for tensor in whole if numpy_helper.to_array(tensor).any())
+        steps = numpy_helper.to_array(bias).copy()
+        steps[2] += 40
+        bias.CopyFrom(numpy_helper.from_array(steps, bias.name))
+
+    changed(path, harm)
+    report = export.verify(model, path, data={"x": 2.5 * rows["x"][:16]})
+    assert not report.passed
+    (wrong,) = report.constants.wrong
+    assert (wrong.layer, wrong.wrong) == ("conv", 1)
 
 
 def damage(model):

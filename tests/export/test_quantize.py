@@ -442,6 +442,25 @@ def test_int8_leaves_float16_layers_what_they_are(static, tmp_path, rng):
     assert {"DequantizeLinear", "MatMulInteger"} & report.nodes.keys()
 
 
+def test_channels_that_one_range_makes_zero_are_told(tmp_path, rng):
+    model = keras.Sequential(
+        [keras.Input((8, 8, 2), name="x"), layers.Conv2D(6, 3, name="conv"), layers.Flatten()]
+    )
+    kernel = rng.uniform(-1, 1, (3, 3, 2, 6)).astype("float32")
+    kernel[..., 1], kernel[..., 4] = kernel[..., 1] / 1000, kernel[..., 4] / 500
+    model.get_layer("conv").kernel.assign(kernel)
+    x = {"x": rng.normal(size=(32, 8, 8, 2)).astype("float32")}
+    report = export.to_onnx(model, tmp_path / "m.onnx", precision="int8")
+    (note,) = report.notes
+    assert "all channels of layer `conv`, in which 2 of them are zero" in note
+    (y,) = onnxruntime.InferenceSession(tmp_path / "m.onnx").run(None, x)
+    y = y.reshape(32, 6, 6, 6)
+    assert not y[..., [1, 4]].any()
+    assert y[..., [0, 2, 3, 5]].any(axis=(0, 1, 2)).all()
+    measured = export.to_onnx(model, tmp_path / "s.onnx", precision="int8", calibration=x)
+    assert not measured.notes
+
+
 class Experts(layers.Layer):
     """A matrix for each place."""
 
