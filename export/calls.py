@@ -118,13 +118,40 @@ def _up_sampling(layer: Any, inputs: Any) -> Any:
     # Weights between pixels are exact by halves and quarters; thirds would be rounded elsewhere.
     exact = layer.interpolation == "nearest" or all(by & (by - 1) == 0 for by in layer.size)
     if attributes is None or not (last and exact) or inputs.dtype != tf.float32:
-        return type(layer).call(layer, inputs)
+        return _up_sampling_of_free(layer, inputs)
     x = tf.transpose(inputs, [0, 3, 1, 2])
     pairs = zip(x.shape, (1, 1, *layer.size), strict=True)
     shape = tuple(None if extent is None else extent * by for extent, by in pairs)
     scales = tf.constant([1.0, 1.0, *layer.size])
     outputs = operator("Resize", [x, None, scales], [shape], attributes)[0]
     return tf.transpose(outputs, [0, 2, 3, 1])
+
+
+def _up_sampling_of_free(layer: Any, inputs: Any) -> Any:
+    """Keras asks whether the extents are numbers, which free ones are not."""
+    last = layer.data_format == "channels_last"
+    extents = inputs.shape[1:3] if last else inputs.shape[2:4]
+    if layer.interpolation == "nearest" or None not in extents:
+        return type(layer).call(layer, inputs)
+    x = inputs if last else tf.transpose(inputs, [0, 2, 3, 1])
+    y = tf.image.resize(x, tf.shape(x)[1:3] * layer.size, layer.interpolation)
+    y = tf.cast(y, inputs.dtype)
+    pairs = zip(extents, layer.size, strict=True)
+    larger = [None if extent is None else extent * by for extent, by in pairs]
+    y.set_shape((x.shape[0], *larger, x.shape[3]))
+    return y if last else tf.transpose(y, [0, 3, 1, 2])
+
+
+def _random_crop(layer: Any, data: Any, training: bool = True) -> Any:
+    """Keras resizes images that are smaller than the crop by their extents as numbers."""
+    shape = [] if isinstance(data, dict) else data.shape
+    if None in (shape[-2:] if layer.data_format == "channels_first" else shape[-3:-1]):
+        raise ValueError(
+            "a RandomCrop needs images of fixed extents. Fix those of the input, such as "
+            "dimensions={'image_1': 8, 'image_2': 6} of one called `image` (on the command line "
+            "`--dim image_1=8 --dim image_2=6`)"
+        )
+    return type(layer).call(layer, data, training=training)
 
 
 def _global_average(layer: Any, inputs: Any) -> Any:
@@ -228,6 +255,7 @@ CALLS: dict[type, Callable[..., Any]] = {
     keras.layers.Hashing: _hashing,
     keras.layers.IntegerLookup: _lookup,
     keras.layers.LayerNormalization: _layer_normalization,
+    keras.layers.RandomCrop: _random_crop,
     keras.layers.StringLookup: _lookup,
     keras.layers.TextVectorization: _text_vectorization,
     keras.layers.UpSampling2D: _up_sampling,

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .formats import Ends
 from .graph import layer_of
 from .inner import InnerValues
 from .program import Arrays, Program
+from .quantize import PRODUCTS
 from .rounding import distance
 from .runtime import LoadedFile, RefusedError
 
 if TYPE_CHECKING:
     import onnx
 
+INTEGER = {"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QGemm"}
 NUMBERS = "QuantizeLinear"
 SMALLEST = float(np.finfo(np.float32).tiny)
 
@@ -101,12 +104,23 @@ def furthest(file: Path, program: Program, arrays: Arrays) -> str:
 
 def ranges_of_layers(
     file: Path | bytes, names: Sequence[str]
-) -> dict[str, tuple[tuple[float, float], ...]]:
-    """The ranges of the numbers that the layers of these names read."""
-    found: dict[str, tuple[tuple[float, float], ...]] = {}
-    for one in measured_ranges(_loaded(file)):
+) -> dict[str, tuple[Ends, ...]] | None:
+    """The layers that multiply integers, with the ranges of their numbers that were measured.
+
+    None where a product cannot be told to be a layer's.
+    """
+    proto = _loaded(file)
+    found: dict[str, tuple[Ends, ...]] = {}
+    for one in measured_ranges(proto):
         for layer in filter(None, {layer_of(reader, names) for reader in one.readers}):
             found[layer] = (*found.get(layer, ()), (float(one.bottom), float(one.top)))
+    stored = {node.output[0] for node in proto.graph.node if node.op_type == "DequantizeLinear"}
+    for node in proto.graph.node:
+        if node.op_type in INTEGER or (node.op_type in PRODUCTS and stored & set(node.input)):
+            owner = layer_of(node.name, names)
+            if owner is None:
+                return None
+            found.setdefault(owner, ())
     return found
 
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import keras
+
 from .canonical import settle
 from .clock import Clock
 from .convert import convert, convert_graph
@@ -19,10 +21,10 @@ from .ends import Ends
 from .fold_onnx import fold_onnx
 from .folding import Fold, fold
 from .formats import FLOAT32, Format
-from .graph import Graph
+from .graph import Graph, layer_of
 from .guards import guard
 from .inference import drop_training_only
-from .opset import raise_opset
+from .opset import raise_opset, raise_to_operators
 from .overflow import Halves
 from .pin_shapes import pin_shapes
 from .plain_names import plain_names
@@ -97,15 +99,33 @@ def convert_program(
                 write_tails(model)
                 write_steps(model)
             ends.transpose(model, program.inputs)
+            if stored is not FLOAT32:
+                raise_to_operators(model)
             wide = ir.to_proto(model) if half else None
             lost = lost_channels(model, stored)
-            model = quantize(model, stored, [ends.arrays(program.inputs, x) for x in calibration])
+            batches = [ends.arrays(program.inputs, x) for x in calibration]
+            model = quantize(model, stored, batches, _weightless(model, graph))
             halves = Halves(ir.to_proto(model), wide) if wide is not None else None
             if half:  # in float32 even there, so not before the rest is float16
                 write_steps(model)
             raise_opset(model, opset)
             settle(model)
     return Conversion(model, folds, dropped, halves, lost)
+
+
+def _weightless(model: ir.Model, graph: Graph | None) -> set[str]:
+    """Names of the ONNX nodes of layers that have no weights, or those of a Fourier transform: what
+    they multiply with has not been learnt."""
+    if graph is None:
+        return set()
+    names = [node.name for node in graph.nodes]
+    without = {
+        node.name
+        for node in graph.nodes
+        if not getattr(node.operation, "weights", ())
+        or isinstance(node.operation, keras.layers.STFTSpectrogram)
+    }
+    return {str(n.name) for n in model.graph if n.name and layer_of(n.name, names) in without}
 
 
 def plan(program: Program, stored: Format = FLOAT32) -> tuple[Graph | None, list[Fold], list[str]]:

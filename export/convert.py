@@ -196,6 +196,8 @@ def _tf2onnx(
                 tensors_to_rename=renamed,
             )
             optimizers = dict(tf2onnx.optimizer._get_optimizers())
+            # It tries every order of the letters, or goes round in a circle.
+            del optimizers["einsum_optimizer"]
             if careful:
                 del optimizers["optimize_transpose"]
             graph = tf2onnx.optimizer.optimize_graph(

@@ -31,6 +31,10 @@ Ends = tuple[float, float]
 """Of a range."""
 
 
+STEP = 1 / 255
+"""Of a range."""
+
+
 @dataclass(frozen=True)
 class Rounding:
     """How far a number may be moved when it is stored.
@@ -87,6 +91,8 @@ class Rounding:
             noise += (top - bottom) / (2 * self.steps * 128)
         drawn = np.frombuffer(rng.bytes(values.size), np.int8).reshape(values.shape)
         noise *= drawn | np.int8(1)
+        if self.steps:
+            noise[values == 0] = 0.0  # a step of every range
         return noise
 
 
@@ -104,7 +110,8 @@ class Format:
         measured: Whether ranges were measured beforehand, so that products are rounded, too, and
             not their factors alone.
         largest: The largest number.
-        ranges: Those of a file, by the layers whose numbers they are.
+        ranges: Those of a file, by the layers whose numbers they are; no other layers multiply
+            integers. None where that is not known.
     """
 
     name: str
@@ -115,7 +122,7 @@ class Format:
     inputs: bool = False
     measured: bool = False
     largest: float = np.inf
-    ranges: Mapping[str, tuple[Ends, ...]] = field(default_factory=dict, compare=False)
+    ranges: Mapping[str, tuple[Ends, ...]] | None = field(default=None, compare=False)
 
     @property
     def reach_factor(self) -> float:
@@ -142,14 +149,20 @@ class Format:
         held = MANY + shift <= self.largest * small
         return bool(np.all(held & (shift <= MANY) & (small <= LARGEST_SCALE)))
 
+    def rounds(self, layer: str | None) -> bool:
+        """Whether the products of a layer are stored in steps."""
+        known = self.ranges is not None and layer is not None
+        return self.results.steps > 0 and (not known or layer in (self.ranges or ()))
+
     def ends_of(self, layer: str | None, values: np.ndarray) -> Ends | None:
         """The range of these numbers, if it was measured: of those of their layer the smallest
         that holds them, or the largest."""
-        known = self.ranges.get(layer or "", ())
+        known = (self.ranges or {}).get(layer or "", ())
         if not known or not values.size:
             return None
         least, most = float(np.min(values)), float(np.max(values))
-        holding = [ends for ends in known if ends[0] <= least and most <= ends[1]]
+        slack = STEP * (most - least)  # an end is a step, and may lie within the numbers
+        holding = [ends for ends in known if ends[0] <= least + slack and most - slack <= ends[1]]
         return min(holding, key=_extent) if holding else max(known, key=_extent)
 
     def move_weight(self, value: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -23,6 +23,12 @@ from keras import tree
 from .errors import ConversionError, reason
 from .ports import Port
 
+FIX_EXTENTS = (
+    " It needs extents that are known. Fix those that are free, the batch among them, with "
+    "`dimensions`, such as {'batch': 1} (on the command line `--dim batch=1`)."
+)
+"""Where Keras makes a tensor of a shape."""
+
 
 @dataclass(eq=False)
 class Value:
@@ -161,7 +167,8 @@ def naming(layer: str) -> Iterator[None]:
     except ConversionError:
         raise
     except Exception as error:
-        message = f"Layer `{layer}` cannot be traced: {reason(error)}"
+        advice = FIX_EXTENTS if "partially known TensorShape" in str(error) else ""
+        message = f"Layer `{layer}` cannot be traced: {reason(error)}{advice}"
         raise ConversionError(message, layer) from error
 
 

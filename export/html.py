@@ -14,7 +14,7 @@ from typing import Any
 
 from .checks import Check
 from .histogram import EDGES, WITHIN
-from .report import EDGES_ARE, INCONCLUSIVE, LAYERS_AS_DERIVED, Report, strain_of
+from .report import EDGES_ARE, LAYERS_AS_DERIVED, Report, strain_of
 
 BINS = len(EDGES) + 1
 
@@ -101,7 +101,6 @@ def to_html(report: Report) -> str:
     return environment.get_template("report.html").render(
         report=report,
         verdict=verdict(report),
-        inconclusive=INCONCLUSIVE,
         edges_are=EDGES_ARE,
         layers_as_derived=LAYERS_AS_DERIVED,
         outputs=list(outputs(report.checks)),

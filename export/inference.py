@@ -45,9 +45,14 @@ BATCH_NORMALIZATIONS: tuple[type, ...] = (
 def drop_training_only(graph: Graph) -> list[str]:
     """Take out the layers that do nothing at inference; return their names.
 
-    A subclass may do something else in its `call`, so only the classes themselves are dropped.
+    A subclass may do something else in its `call`, so only the classes themselves are dropped; and
+    not where one computes in another dtype, and rounds.
     """
-    doomed = [node for node in graph.nodes if _is_identity(node.operation)]
+    doomed = [
+        node
+        for node in graph.nodes
+        if _is_identity(node.operation) and node.inputs[0].dtype == node.outputs[0].dtype
+    ]
     for node in doomed:
         graph.bypass(node)
     return [node.name for node in doomed]
@@ -87,8 +92,13 @@ def _affine(layer: Any, shape: Shape) -> Map:
     return Map.along(layer.axis % len(shape), len(shape), scale, shift)
 
 
-def _normalization(layer: Any, shape: Shape) -> Map:
+def _normalization(layer: Any, shape: Shape) -> Map | None:
     mean, deviation = _statistics(layer)
+    if mean.ndim > len(shape):
+        return None  # adapted on data of more axes than it is given
+    # Of data without channels it knows fewer axes than it may be given.
+    lead = (1,) * (len(shape) - mean.ndim)
+    mean, deviation = (value.reshape(lead + value.shape) for value in (mean, deviation))
     if layer.invert:
         return Map.of(deviation, mean)
     return Map.of(1.0 / deviation, -mean / deviation)

@@ -37,7 +37,10 @@ from .samples import (
 Data = Mapping[str, Any] | str | os.PathLike[str]
 OWN_PATH = re.compile(r"Load model from /proc/self/fd/\d+ failed:")
 """What onnxruntime says of a file without a name."""
-LACKING = ". It has not every operator for float64: if a layer computes in it, build it in float32."
+LACKING = (
+    ". It has not every operator for every type of numbers: compute in float32, or with whole "
+    "numbers in int32 or int64."
+)
 
 
 def own_rows(program: Program, data: Data | None) -> list[Rows]:
@@ -172,9 +175,20 @@ def look_at_layers(
     report.layer = first_wrong(found) if wrong else None
     report.layers = found if complete else []
     piece = next((one.group for one in found if one.layer == report.layer), ())
+    calls = _calls(judge.program, report.layer)
+    if len(calls) > 1 and calls[0] != report.layer:
+        number = calls.index(str(report.layer)) + 1
+        report.notes.append(f"`{report.layer}` is call {number} of layer `{calls[0]}`")
     if len(piece) > 1:
         names = ", ".join(f"`{name}`" for name in piece)
         report.notes.append(f"in the file {names} are one piece, and any of them may be wrong")
+
+
+def _calls(program: KerasProgram, layer: str | None) -> list[str]:
+    """The names of all calls of the layer that is called so in one of them."""
+    nodes = program.graph.nodes
+    own = next((node for node in nodes if node.name == layer), None)
+    return [node.name for node in nodes if own is not None and node.operation is own.operation]
 
 
 def _not_runnable(error: RefusedError, program: Program) -> ConversionError:

@@ -18,12 +18,14 @@ from .channels import channel_errors, channel_noise, element_errors, is_float
 from .formats import FLOAT32, SAFETY, Format
 from .graph import After, Node
 from .parity import allowed_by_mean
-from .precision import float64_run, in_float32, widen
+from .precision import absorbing, float64_run, in_float32, widen
 from .program import Arrays, KerasProgram, plain
 from .rounding import distance, move_input, move_results, unknown_reach
 from .truth import LITTLE_WORK, MANY
 from .widened import Widened
 
+LONGEST = 3
+"""How many layers of one piece the table names."""
 Shape = tuple[int | None, ...]
 Values = dict[int, np.ndarray]
 
@@ -60,7 +62,10 @@ class LayerCheck:
     @property
     def place(self) -> str:
         """Where the file has it: the name of a value, or the piece that it lies in."""
-        piece = " + ".join(self.group)
+        parts = self.group
+        if len(parts) > LONGEST:
+            parts = (parts[0], f"{len(parts) - 2} more", parts[-1])
+        piece = " + ".join(parts)
         if self.held is None:
             return f"inside {piece}" if len(self.group) > 1 else "nowhere"
         return self.held if len(self.group) < 2 else f"{self.held} ({piece})"
@@ -215,12 +220,12 @@ def _by_operations(
     keys: list[int] = []
 
     def call(*tensors: Any) -> list[Any]:
-        with in_float32(program.graph.layers()):
+        with in_float32(program.graph.layers()), absorbing(program.graph.layers()):
             found = _collected(program, tensors)
         keys[:] = found
         return list(found.values())
 
-    widened = Widened(call)
+    widened = Widened(call, program.layer_names())
     exact, moved = widened(arrays), widened(arrays, rng, stored)
     return dict(zip(keys, exact, strict=True)), dict(zip(keys, moved, strict=True))
 

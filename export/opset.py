@@ -41,13 +41,30 @@ def raise_opset(model: ir.Model, opset: int) -> None:
     """
     import onnx.helper
 
-    if opset <= LAST_OF_TF2ONNX:
+    if opset <= max(LAST_OF_TF2ONNX, model.opset_imports[""]):
         return
     _convert(model, min(opset, LAST_OF_ONNXSCRIPT))
     if opset > LAST_OF_ONNXSCRIPT:
         _relabel(model, opset)
     imports = [onnx.helper.make_opsetid(*pair) for pair in model.opset_imports.items()]
     model.ir_version = onnx.helper.find_min_ir_version_for(imports)
+
+
+def raise_to_operators(model: ir.Model) -> None:
+    """Bring a model to the first operator set that has all its operators, in place.
+
+    Those of texts are newer than what tf2onnx writes, and tools that load the file refuse them.
+    """
+    import onnx.defs
+
+    kinds = {node.op_type for node in model.graph.all_nodes() if not node.domain}
+    now = model.opset_imports[""]
+    first = min(
+        opset
+        for opset in range(now, MAXIMUM_OPSET + 1)
+        if all(onnx.defs.has(kind, opset) for kind in kinds)
+    )
+    raise_opset(model, first if first > now else 0)
 
 
 def _convert(model: ir.Model, opset: int) -> None:

@@ -114,8 +114,8 @@ class Judge:
         return self._witness.float64_failure
 
     def know(self, file: Path | bytes) -> None:
-        """Look up the ranges that a file holds of its numbers."""
-        if self.stored.measured:
+        """Look up which layers of a file multiply integers, and the ranges that it holds."""
+        if self.stored.results.steps:
             ranges = ranges_of_layers(file, self.program.layer_names())
             self.stored = self._witness.stored = replace(self.stored, ranges=ranges)
 

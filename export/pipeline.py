@@ -5,9 +5,11 @@ source → convert (`conversion.py`) → tidy → serialize → verify → keep 
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,13 +33,14 @@ from .judging import (
     report_on,
     shapes_are_seen,
 )
+from .layers import LayerCheck
 from .metadata import is_careful, metadata, parity_entry
 from .opset import DEFAULT_OPSET, check_opset
 from .parity import Judge
 from .ports import Port, agreed
 from .program import KerasProgram, Program
-from .quantize import format_in, holds_bfloat16
-from .report import INCONCLUSIVE, NOT_WRITTEN, Report
+from .quantize import format_in, holds
+from .report import NOT_WRITTEN, Report
 from .serialize import external_data as data_of
 from .serialize import needs_external_data, serialize
 from .source import open_source
@@ -50,6 +53,10 @@ if TYPE_CHECKING:
 
 MOST_CALIBRATING = 4
 """Batches of the calibration on which the file is compared."""
+NOTHING_STORED = {
+    "bfloat16": "no matrix is large enough to be stored in bfloat16",
+    "int8": "nothing is stored in int8, which is for products of weights in float32",
+}
 ADVICE = (
     "If the float32 file passes, {} is too coarse for the model on these data: try data like those "
     "that it is used on (`data`), more rows of `calibration`, or another precision."
@@ -164,8 +171,8 @@ def to_onnx(
         tidy(made.model, program.name, report.inputs, report.outputs, noted)
         report.opset = made.model.opset_imports[""]
         report.nodes = Counter(node.op_type for node in made.model.graph)
-        if stored.name == "bfloat16" and not holds_bfloat16(made.model):
-            report.notes.append("no matrix is large enough to be stored in bfloat16")
+        if not holds(made.model, stored):
+            report.notes.append(NOTHING_STORED[stored.name])
         external = external_data or needs_external_data(made.model)
         with pending(target, external=external) as file:
             with clock.stage("write", "writing"):
@@ -330,8 +337,10 @@ def verify(
                 "constants were not compared one by one: the model gives another graph than that "
                 "of the file"
             )
-        elif not report.passed and (report.layer is None or stored is not FLOAT32):
-            _name_by_constants(report, pieces)
+        else:
+            report.layers = _with_constants(report)
+            if not report.passed and (report.layer is None or stored is not FLOAT32):
+                _name_by_constants(report, pieces)
     if layers and not isinstance(program, KerasProgram):
         report.notes.append("a SavedModel holds no Keras layers that could be compared one by one")
     report.seconds = clock.seconds
@@ -354,6 +363,14 @@ def _name_by_constants(report: Report, pieces: Sequence[str]) -> None:
         report.layer = layer
         others = [note for note in pieces if f"`{layer}`" not in note]
         report.notes = [note for note in report.notes if note not in others]
+
+
+def _with_constants(report: Report) -> list[LayerCheck]:
+    """The table of layers, in which those with wrong constants are wrong."""
+    wrong = {constant.layer for constant in report.wrong_constants}
+    return [
+        replace(check, passed=False) if check.layer in wrong else check for check in report.layers
+    ]
 
 
 def _lost(program: Program, node: str, channels: int) -> str:
@@ -392,9 +409,12 @@ def _fix_extents(program: Program, ends: Ends) -> None:
 
 def _verdict(report: Report) -> str:
     if not report.conclusive:
-        return f"Nothing can be told: {INCONCLUSIVE}."
+        return f"Nothing can be told: {report.untold}."
     if report.beyond_ranges:
         return f"ONNX and Keras disagree: largest error {report.max_error:.3g}; {report.failure}."
     where = f" They begin to differ at layer `{report.layer}`." if report.layer else ""
     advice = "" if report.precision == FLOAT32.name else f" {ADVICE.format(report.precision)}"
-    return f"ONNX and Keras disagree: largest error {report.max_error:.3g}.{where}{advice}"
+    error = f"largest error {report.max_error:.3g}"
+    if math.isinf(report.max_error):
+        error = "a shape, a type, or where numbers are infinite or NaN differs"
+    return f"ONNX and Keras disagree: {error}.{where}{advice}"

@@ -21,6 +21,8 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
+from keras.src.layers.preprocessing.data_layer import DataLayer
 from keras.src.models.functional import Functional  # Keras exports `Model`, not this class
 
 from .formats import FLOAT32, Format
@@ -57,7 +59,8 @@ def float64_run(
         _quantizing(layers, nearly),
         _computing(layers, "float64"),
         _taking_float64(layers),
-        _absorbing(layers),
+        absorbing(layers),
+        _as_in_graphs(layers),
         keras.StatelessScope() as scope,
     ):
         fixed = _groups(layers) | _statistics_of_inputs(layers)
@@ -77,13 +80,44 @@ def in_float32(layers: Iterable[keras.Layer]) -> Iterator[keras.StatelessScope]:
 
     It is a stateless scope: what a layer assigns to its variables is kept in it, and lost with it.
     """
+    layers = list(layers)
     narrow = [layer for layer in layers if is_narrow(layer)]
-    with _computing(narrow, "float32"), keras.StatelessScope() as scope:
+    with (
+        _computing(narrow, "float32"),
+        _as_in_graphs(layers),
+        keras.StatelessScope() as scope,
+    ):
         for variable in _float_variables(narrow):
             if keras.backend.standardize_dtype(variable.dtype) == "bfloat16":
                 value = keras.ops.convert_to_tensor(float64(variable), "float32")
                 scope.add_update((variable, value))
         yield scope
+
+
+@contextmanager
+def _as_in_graphs(layers: Iterable[keras.Layer]) -> Iterator[None]:
+    """Let preprocessing layers read their inputs in their own dtype, as they do in `predict` and in
+    any TensorFlow graph: called alone, Keras leaves images of bytes and whole numbers what they
+    are."""
+    found = {id(layer): layer for layer in layers if isinstance(layer, DataLayer)}.values()
+    try:
+        for layer in found:
+            # Past Keras' own setter, as in `calls.py`, which may have taken it away again.
+            vars(layer)["call"] = partial(_cast_and_call, layer, layer.call)
+        yield
+    finally:
+        for layer in found:
+            vars(layer).pop("call", None)
+
+
+def _cast_and_call(
+    layer: keras.Layer, call: Any, inputs: Any, *others: Any, **keywords: Any
+) -> Any:
+    def cast(x: Any) -> Any:
+        numbers = tf.is_tensor(x) and x.dtype != tf.string and layer.compute_dtype != "string"
+        return tf.cast(x, layer.compute_dtype) if numbers else x
+
+    return call(keras.tree.map_structure(cast, inputs), *others, **keywords)
 
 
 def is_narrow(layer: keras.Layer) -> bool:
@@ -98,7 +132,10 @@ def _computing(layers: Sequence[keras.Layer], dtype: str) -> Iterator[None]:
     # Not the public property: its setter writes into a policy map, and may quantize the layer.
     before = [(layer._dtype_policy, layer.autocast) for layer in layers]
     plain = keras.DTypePolicy(dtype)
+    statistics = _statistics(layers)
     try:
+        for layer, *tensors in statistics:
+            _set_statistics(layer, [keras.ops.cast(tensor, dtype) for tensor in tensors])
         for layer in layers:
             layer._dtype_policy = _quantized_policy(layer, dtype) or plain
             # Normalizations leave it to their `call` what becomes of a float32 input.
@@ -107,6 +144,20 @@ def _computing(layers: Sequence[keras.Layer], dtype: str) -> Iterator[None]:
     finally:
         for layer, (own, autocast) in zip(layers, before, strict=True):
             layer._dtype_policy, layer.autocast = own, autocast
+        for layer, *tensors in statistics:
+            _set_statistics(layer, tensors)
+
+
+def _statistics(layers: Iterable[keras.Layer]) -> list[tuple[keras.Layer, Any, Any]]:
+    """Mean and variance of each Normalization: no variables, but tensors in the dtype that the
+    layer computes in, of which it takes the root."""
+    found = (layer for layer in layers if isinstance(layer, keras.layers.Normalization))
+    return [(layer, layer.mean, layer.variance) for layer in found if layer.mean is not None]
+
+
+def _set_statistics(layer: keras.Layer, tensors: Sequence[Any]) -> None:
+    for name, tensor in zip(("mean", "variance"), tensors, strict=True):
+        object.__setattr__(layer, name, tensor)  # past Keras' own setter, as in `grouped.py`
 
 
 @contextmanager
@@ -135,7 +186,7 @@ def _float64_inputs(function: Any, inputs: Sequence[Any]) -> list[Any]:
 
 
 @contextmanager
-def _absorbing(layers: Iterable[keras.Layer]) -> Iterator[None]:
+def absorbing(layers: Iterable[keras.Layer]) -> Iterator[None]:
     """Attention takes 10⁹ off the scores that a mask hides, of which nothing is left in float32.
     Where a whole row is hidden, that decides what it gives: so nothing is left here."""
     found = [layer for layer in layers if isinstance(layer, keras.layers.Attention)]

@@ -20,7 +20,7 @@ from .formats import FLOAT32, Format
 from .graph import Node, Value, flatten_layers
 from .inference import float64, map_of
 from .ports import Port, is_any_batch
-from .precision import float64_run, in_float32, is_narrow, widen
+from .precision import absorbing, float64_run, in_float32, is_narrow, widen
 from .ranges import Range, range_of
 from .rounding import distance, move_input, move_results
 from .trace import closed_inputs, open_function, trace, without_bfloat16
@@ -152,11 +152,13 @@ class KerasProgram:
         return [array[:1] for array in arrays] if rows else arrays
 
     def _call(self, *tensors: Any) -> list[Any]:
-        with in_float32(flatten_layers(self.model)):
+        layers = flatten_layers(self.model)
+        with in_float32(layers), absorbing(layers):
             return list(tree.flatten(self.model(self._packed(tensors), training=False)))
 
     def _in_graph(self, *tensors: Any) -> list[Any]:
-        with in_float32(flatten_layers(self.model)):
+        layers = flatten_layers(self.model)
+        with in_float32(layers), absorbing(layers):
             return self.graph(*tensors)
 
     def reaches(
@@ -165,7 +167,7 @@ class KerasProgram:
         # What int8 rounds, the factors of products, only operations show.
         if stored.results.steps:
             # Of the graph, whose operations are named after their layers.
-            by_operations = Widened(self._in_graph)
+            by_operations = Widened(self._in_graph, self.layer_names())
             return by_operations.reaches(arrays, by_operations(arrays), rng, stored)
         if self.by_operations:
             return self._operations.reaches(arrays, exact, rng, stored)

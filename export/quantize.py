@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,13 +38,16 @@ CASTS = ("_cast_to_fp16_node", "_cast_to_fp32_node")
 """How onnxruntime calls its Casts behind nodes that stay in float32, and in front of them."""
 
 
-def quantize(model: ir.Model, stored: Format, calibration: Sequence[Arrays]) -> ir.Model:
+def quantize(
+    model: ir.Model, stored: Format, calibration: Sequence[Arrays], spared: Container[str] = ()
+) -> ir.Model:
     """The model in another format.
 
     Args:
         model: In float32, with the inputs input_0, ...; it may be changed.
         stored: The format.
         calibration: Batches, for int8: what the ranges are measured on. None: dynamic ranges.
+        spared: Names of nodes that int8 leaves alone.
 
     Raises:
         ConversionError: onnxruntime's tools refuse the model.
@@ -61,8 +64,11 @@ def quantize(model: ir.Model, stored: Format, calibration: Sequence[Arrays]) -> 
             if stored.name == "float16":
                 _copy_constant_outputs(model)
                 _split_constants(model)
-            convert = _float16 if stored.name == "float16" else _int8
-            converted = ir.from_proto(convert(ir.to_proto(model), calibration))
+            proto = ir.to_proto(model)
+            half = stored.name == "float16"
+            converted = ir.from_proto(
+                _float16(proto) if half else _int8(proto, calibration, spared)
+            )
             converted.graph.sort()
             return converted
     # onnxruntime's tools raise whatever they run into.
@@ -116,12 +122,18 @@ def format_in(proto: onnx.ModelProto) -> Format:
     return FORMATS[halves[0]] if halves else FLOAT32
 
 
-def holds_bfloat16(model: ir.Model) -> bool:
-    """Whether any matrix was large enough to be stored so."""
+def holds(model: ir.Model, stored: Format) -> bool:
+    """Whether anything was stored in a format, for which there may be too little to store."""
     import onnx_ir as ir
 
-    constants = model.graph.initializers.values()
-    return any(value.dtype == ir.DataType.BFLOAT16 for value in constants)
+    types = {
+        "bfloat16": {ir.DataType.BFLOAT16},
+        "int8": {ir.DataType.INT8, ir.DataType.UINT8},
+    }
+    wanted = types.get(stored.name)
+    return wanted is None or any(
+        value.dtype in wanted for value in model.graph.initializers.values()
+    )
 
 
 def _narrow_matrices(model: ir.Model) -> None:
@@ -192,7 +204,7 @@ def _split_constants(model: ir.Model) -> None:
                 node.replace_input_with(index, copy)
 
 
-def _float16(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelProto:
+def _float16(proto: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     for graph in (proto.graph, *_inner_graphs(proto.graph)):
@@ -201,7 +213,7 @@ def _float16(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.Mode
         proto,
         keep_io_types=True,
         op_block_list=_staying(),
-        node_block_list=_first_maps(proto.graph),
+        node_block_list=[*_first_maps(proto.graph), *_scattered_sums(proto.graph)],
     )
     _place_casts(converted.graph)
     _read_unrounded(converted.graph)
@@ -225,6 +237,16 @@ def _first_maps(graph: onnx.GraphProto) -> list[str]:
             found.append(node.name)
             data.update(node.output)
     return found
+
+
+def _scattered_sums(graph: onnx.GraphProto) -> list[str]:
+    """What onnxruntime cannot do in float16: put together what comes to one place."""
+    return [
+        node.name
+        for inner in (graph, *_inner_graphs(graph))
+        for node in inner.node
+        if node.op_type.startswith("Scatter") and any(a.name == "reduction" for a in node.attribute)
+    ]
 
 
 def _read_unrounded(graph: onnx.GraphProto) -> None:
@@ -254,10 +276,11 @@ def _read_unrounded(graph: onnx.GraphProto) -> None:
 
 
 def _staying() -> list[str]:
-    """Operators that stay in float32; IsInf knows float16 only from opset 20 on."""
+    """Operators that stay in float32: IsInf knows float16 only from opset 20 on, and Softplus is
+    infinite where its exponential is."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 
-    return [*DEFAULT_OP_BLOCK_LIST, "IsInf"]
+    return [*DEFAULT_OP_BLOCK_LIST, "IsInf", "Softplus"]
 
 
 def _forget_constants(graph: onnx.GraphProto) -> None:
@@ -310,16 +333,20 @@ def _halves(proto: onnx.ModelProto) -> list[str]:
     return [n.name for n in typed.node if half in (kinds.get(name) for name in n.input)]
 
 
-def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelProto:
+def _int8(
+    proto: onnx.ModelProto, calibration: Sequence[Arrays], spared: Container[str]
+) -> onnx.ModelProto:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic, quantize_static
 
+    if not any(node.op_type in PRODUCTS for node in proto.graph.node):
+        return proto  # in which onnxruntime would measure everything, for nothing
     # Weights of 7 bits: without VNNI, sums of two products of 8 bits overflow 16.
     options: dict[str, Any] = {
         "op_types_to_quantize": PRODUCTS,
         "per_channel": True,
         "reduce_range": True,
-        "nodes_to_exclude": [*_halves(proto), *_of_formulas(proto)],
+        "nodes_to_exclude": [*_halves(proto), *_without_weights(proto, spared)],
     }
     stacked = _stacked(proto)
     with tempfile.TemporaryDirectory() as folder:
@@ -346,12 +373,18 @@ def _int8(proto: onnx.ModelProto, calibration: Sequence[Arrays]) -> onnx.ModelPr
         return onnx.load(path)
 
 
-def _of_formulas(proto: onnx.ModelProto) -> list[str]:
-    """Products with matrices that are no weights, such as those of Fourier transforms."""
+def _without_weights(proto: onnx.ModelProto, spared: Container[str]) -> list[str]:
+    """Products of two results, and with matrices that are no weights, such as those of Fourier
+    transforms and of mel scales."""
     from .handlers.formula import is_of_formula
 
-    products = (node for node in proto.graph.node if node.op_type == "MatMul")
-    return [node.name for node in products if any(map(is_of_formula, node.input))]
+    names = {tensor.name for tensor in proto.graph.initializer}
+    products = (node for node in proto.graph.node if node.op_type in PRODUCTS)
+    return [
+        node.name
+        for node in products
+        if not names & set(node.input) or any(map(is_of_formula, node.input)) or node.name in spared
+    ]
 
 
 def _stacked(proto: onnx.ModelProto) -> list[onnx.NodeProto]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -73,10 +73,27 @@ def range_of(port: Port, readers: Sequence[Any], layers: Sequence[Any]) -> Range
         layers: All layers of the model.
     """
     known = [one for one in map(_known_by, readers) if one is not None]
+    known = [one for one in known if np.ndim(one.mean) < max(1, len(port.shape))]
     if known:
-        return min(known, key=lambda one: one.indices or 0)
+        return _united(known)
     sizes = [each.input_dim for each in layers if isinstance(each, keras.layers.Embedding)]
     return Range(indices=min(sizes)) if "int" in port.dtype and sizes else Range()
+
+
+def _united(known: Sequence[Range]) -> Range:
+    """What several layers say of the same data: where all can take it, and what any looks up."""
+    closed = [one for one in known if one.closed and one.values]
+    if closed:
+        return min(closed, key=lambda one: len(one.values))
+    first = next((one for one in known if one.mean is not Range.mean), known[0])
+    counts = [one.indices for one in known if one.indices is not None]
+    values = dict.fromkeys(value for one in known for value in one.values)
+    return replace(
+        first,
+        indices=min(counts, default=None),
+        values=tuple(values),
+        text=any(one.text for one in known),
+    )
 
 
 def _known_by(layer: Any) -> Range | None:

@@ -34,10 +34,11 @@ LARGEST = 2**63
 """No count of a report reaches it; formatting larger ones fails."""
 SUFFIXES = (".html", ".json", ".txt")
 INCONCLUSIVE = (
-    "rounding alone may move the output by a quarter of itself, or no number "
-    "of it is finite, so that a wrong file would not be noticed; give data of your own with "
-    "`data`, or a bound with `rtol` and `atol` (on the command line `--data`, `--rtol`, `--atol`)"
+    "rounding alone may move the output by a quarter of itself, or no number of it is finite, so "
+    "that a wrong file would not be noticed; give {} with `data`, or a bound with `rtol` and "
+    "`atol` (on the command line `--data`, `--rtol`, `--atol`){}"
 )
+COARSE = "; {} may be too coarse for the model, which gains by inputs that are normalized"
 BEYOND_RANGES = (
     "the data lie beyond the ranges that the file was calibrated on; calibrate it on more rows, "
     "and on some like these"
@@ -182,6 +183,13 @@ class Report:
     def conclusive(self) -> bool:
         """Whether every comparison that counts could have failed."""
         return all(check.conclusive for check in self.counting)
+
+    @property
+    def untold(self) -> str:
+        """Why nothing can be told, and what may help."""
+        given = any(check.data == samples.DATA for check in self.checks)
+        coarse = "" if self.precision == "float32" else COARSE.format(self.precision)
+        return INCONCLUSIVE.format("other data" if given else "data of your own", coarse)
 
     @property
     def worst(self) -> Check | None:

@@ -37,10 +37,10 @@ def move_results(
 
 
 def move_input(array: np.ndarray, rng: np.random.Generator, stored: Format) -> np.ndarray:
-    """An input as the file rounds it."""
+    """An input as the file rounds it; what the format holds stays, such as what a mask hides."""
     if not stored.inputs or array.dtype.kind != "f":
         return array
-    moved: np.ndarray = array + stored.results.noise(array, rng)
+    moved: np.ndarray = array + noise_of(array, False, rng, stored)
     return moved
 
 

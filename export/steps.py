@@ -53,6 +53,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
 """Activations that are operators of the same name, and the numbers that they take."""
 
 Function = Callable[["_Nodes", "ir.Value"], "ir.Value"]
+Extents = tuple[int | None, ...]
 Step = Callable[["_Nodes", "ir.Value", "ir.Value"], "ir.Value"]
 """The next state, from what comes in and the state."""
 
@@ -177,12 +178,13 @@ def _replace(layer: _Layer, root: ir.Graph) -> None:
     if never:
         results = otherwise(nodes, layer)
     else:
+        shapes = [_shape(layer, place) for place in layer.used]
         results = nodes.several(
             "If",
             [_is_inside(nodes, layer, free, largest)],
             len(layer.used),
-            then_branch=nodes.graph(lambda inner: _as_it_is(inner, layer)),
-            else_branch=nodes.graph(lambda inner: otherwise(inner, layer)),
+            then_branch=nodes.graph(lambda inner: _as_it_is(inner, layer), (), shapes),
+            else_branch=nodes.graph(lambda inner: otherwise(inner, layer), (), shapes),
         )
     if layer.dtype != ir.DataType.FLOAT:
         results = [nodes("Cast", result, to=layer.dtype.value) for result in results]
@@ -224,6 +226,12 @@ def _is_inside(nodes: _Nodes, layer: _Layer, free: Sequence[int], largest: int |
         else:
             found.append(nodes("Cast", extent, to=ir.DataType.BOOL.value))
     return found[0] if len(found) == 1 else nodes("And", *found)
+
+
+def _shape(layer: _Layer, place: int) -> Extents:
+    """Of a result, as far as the operator says; onnxruntime wants ranks of a branch's results."""
+    state = (len(layer.backwards), None, layer.units)
+    return state if place else (None, *state)
 
 
 def _as_it_is(nodes: _Nodes, layer: _Layer) -> list[ir.Value]:
@@ -271,11 +279,12 @@ def _scan(nodes: _Nodes, layer: _Layer, direction: int) -> dict[int, ir.Value]:
     attributes: dict[str, Any] = {"num_scan_inputs": 1, "scan_input_directions": [backwards]}
     if every:
         attributes["scan_output_directions"] = [backwards]
+    state: Extents = (None, layer.units)
     last, *steps = nodes.several(
         "Scan",
         [_first_state(nodes, layer, direction), layer.inputs[0]],
         1 + every,
-        body=nodes.graph(body, "h", "x"),
+        body=nodes.graph(body, ("h", "x"), [state] * (1 + every)),
         **attributes,
     )
     return {1: last, **dict(enumerate(steps))}
@@ -370,8 +379,13 @@ class _Nodes:
         self.made.append(node)
         return list(node.outputs)
 
-    def graph(self, content: Callable[..., Sequence[ir.Value]], *inputs: str) -> ir.Graph:
-        """A graph inside a node, of float32 inputs."""
+    def graph(
+        self,
+        content: Callable[..., Sequence[ir.Value]],
+        inputs: Sequence[str],
+        shapes: Sequence[Extents],
+    ) -> ir.Graph:
+        """A graph inside a node, all in float32, and the shapes of its results."""
         import onnx_ir as ir
 
         inner = _Nodes(self.name, self.root, self.numbers)
@@ -381,6 +395,8 @@ class _Nodes:
             for name in inputs
         ]
         outputs = content(inner, *given)
+        for value, shape in zip(outputs, shapes, strict=True):
+            value.type, value.shape = float32, ir.Shape(shape)
         return ir.Graph(given, outputs, nodes=inner.made, name=f"{self.name}/inner")
 
     def _constant(self, array: np.ndarray) -> ir.Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .checks import Check
 from .layers import table
-from .report import EDGES_ARE, INCONCLUSIVE, LAYERS_AS_DERIVED, Report, strain_of
+from .report import EDGES_ARE, LAYERS_AS_DERIVED, Report, strain_of
 
 
 def to_text(report: Report) -> str:
@@ -91,7 +91,7 @@ def _parity(report: Report) -> list[str]:
     if report.has_edges:
         lines.append(f"  edges: {EDGES_ARE}")
     if not report.conclusive:
-        lines.append(f"  ?: {INCONCLUSIVE}")
+        lines.append(f"  ?: {report.untold}")
     if report.passed:
         return [*lines, "Result: verified"]
     return [*lines, f"Result: {', '.join(filter(None, ('FAILED', report.failure)))}"]

@@ -66,7 +66,7 @@ EXACT = {
     *("Transpose", "Unpack"),
 }
 """Operations that give numbers that they are given."""
-CONVOLUTIONS = {"Conv2D", "DepthwiseConv2dNative"}
+CONVOLUTIONS = {"Conv2D", "Conv3D", "DepthwiseConv2dNative"}
 PRODUCTS = {"BatchMatMulV2", "Einsum", "MatMul", *CONVOLUTIONS}
 ASSIGNING = ("Assign", "ResourceApply", "ResourceScatter")
 
@@ -76,10 +76,11 @@ class Widened:
 
     Args:
         call: The function; it is traced for the shapes that it is given.
+        layers: In whose scopes its operations are, if in any.
     """
 
-    def __init__(self, call: Callable[..., Sequence[Any]]) -> None:
-        self._call = call
+    def __init__(self, call: Callable[..., Sequence[Any]], layers: Sequence[str] = ()) -> None:
+        self._call, self._layers = call, layers
         self._traced: dict[tuple[Any, ...], Any] = {}
 
     def __call__(
@@ -96,7 +97,7 @@ class Widened:
             stored: How results are rounded.
         """
         function = self._function(arrays)
-        run = _Run(function.graph, perturb, stored)
+        run = _Run(function.graph, perturb, stored, self._layers)
         given = [_wide(tf.convert_to_tensor(array)) for array in arrays]
         if perturb is not None and not stored.results.steps:
             given = [tf.convert_to_tensor(move_input(x.numpy(), perturb, stored)) for x in given]
@@ -133,12 +134,21 @@ class Widened:
 class _Run(Walk):
     """One run of a graph and of the functions that it calls."""
 
-    def __init__(self, graph: Any, perturb: np.random.Generator | None, stored: Format) -> None:
+    def __init__(
+        self,
+        graph: Any,
+        perturb: np.random.Generator | None,
+        stored: Format,
+        layers: Sequence[str] = (),
+    ) -> None:
         super().__init__(graph)
-        self.perturb, self.stored = perturb, stored
+        self.perturb, self.stored, self.layers = perturb, stored, layers
         self.narrow: set[str] = set(OF_BITS)
         self.work = 0
-        self.weights: list[Any] = []
+        # By identity, and kept, so that no other tensor can have it.
+        self.weights: dict[int, Any] = {}
+        self.fixed: dict[int, Any] = {}  # what no input has a part in
+        self.depth = 0  # of branches and loops, into which int8 does not go
 
     def __call__(self, given: Sequence[Any]) -> list[Any]:
         captured = [outside for outside, _ in self.graph.captures]
@@ -150,38 +160,65 @@ class _Run(Walk):
             raise ValueError(f"{operation.name} ({kind}) assigns to a variable")
         if kind in CALLS:
             return self.run(self.inner(operation, "f"), inputs)
-        if kind in BRANCHES:
-            branch = "then_branch" if _holds(inputs[0]) else "else_branch"
-            return self.run(self.inner(operation, branch), inputs[1:])
-        if kind in CASES:
-            branches, place = self.branches(operation), int(inputs[0])
-            return self.run(branches[place if 0 <= place < len(branches) else -1], inputs[1:])
-        if kind in LOOPS:
-            condition, body = (self.inner(operation, name) for name in ("cond", "body"))
-            while _holds(self.run(condition, inputs)[0]):
-                inputs = self.run(body, inputs)
-            return inputs
+        if kind in {*BRANCHES, *CASES, *LOOPS}:
+            self.depth += 1
+            results = self._controlled(operation, inputs)
+            self.depth -= 1
+            return results
         if kind == "Const":
-            return [_wide(tf.constant(tf.make_ndarray(operation.get_attr("value"))))]
-        quantized = self.stored.results.steps > 0 and kind in PRODUCTS
+            constant = _wide(tf.constant(tf.make_ndarray(operation.get_attr("value"))))
+            constant = self._moved(constant, partial(self._rounded, False))
+            self.fixed[id(constant)] = constant
+            return [constant]
+        layer = self._layer(operation)
+        rounds = not self.depth and self.stored.rounds(layer)
+        fixed = [id(x) in self.fixed for x in inputs]
+        quantized = kind in PRODUCTS and rounds and any(fixed)
+        move = partial(self._as_stored, layer)
         if quantized:
-            move = partial(self._as_stored, layer_of(operation.name, list(self.stored.ranges)))
-            inputs = [x if self._is_weight(x) else self._moved(x, move) for x in inputs]
+            pairs = zip(inputs, fixed, strict=True)
+            inputs = [self._factor(x, self.stored.move_weight if f else move) for x, f in pairs]
         results = [_wide(y) for y in self._computed(operation, inputs)]
         self.work += sum(1 + math.prod(y.shape) for y in results if y.dtype not in OPAQUE)
         if kind in READING:
-            results = [self._moved(y, self.stored.move_weight) for y in results]
+            stored = FLOAT32 if self.stored.results.steps and not rounds else self.stored
+            results = [self._moved(y, stored.move_weight) for y in results]
+        elif quantized and self.stored.measured and kind in CONVOLUTIONS:
+            results = [self._moved(y, move) for y in results]
+        elif kind not in EXACT:
+            smooth = kind.lower() in SMOOTH
+            results = [self._moved(y, partial(self._rounded, smooth)) for y in results]
         if kind in READING or (kind in EXACT and any(map(self._is_weight, inputs))):
-            self.weights += results
-        if kind in READING or kind in EXACT:
-            return results
-        if quantized and self.stored.measured and kind in CONVOLUTIONS:
-            return [self._moved(y, move) for y in results]
-        smooth = kind.lower() in SMOOTH
-        return [self._moved(y, partial(self._rounded, smooth)) for y in results]
+            self.weights |= {id(y): y for y in results}
+        if kind in READING or all(fixed):
+            self.fixed |= {id(y): y for y in results}
+        return results
+
+    def _controlled(self, operation: Any, inputs: list[Any]) -> list[Any]:
+        """The results of a branch or a loop."""
+        if operation.type in BRANCHES:
+            branch = "then_branch" if _holds(inputs[0]) else "else_branch"
+            return self.run(self.inner(operation, branch), inputs[1:])
+        if operation.type in CASES:
+            branches, place = self.branches(operation), int(inputs[0])
+            return self.run(branches[place if 0 <= place < len(branches) else -1], inputs[1:])
+        condition, body = (self.inner(operation, name) for name in ("cond", "body"))
+        while _holds(self.run(condition, inputs)[0]):
+            inputs = self.run(body, inputs)
+        return inputs
+
+    def _layer(self, operation: Any) -> str | None:
+        """The layer of a product or a weight, where it matters."""
+        if self.stored.ranges is None or operation.type not in {*PRODUCTS, *READING}:
+            return None
+        return layer_of(operation.name, self.layers)
 
     def _is_weight(self, value: Any) -> bool:
-        return any(value is weight for weight in self.weights)
+        return id(value) in self.weights
+
+    def _factor(self, value: Any, move: Callable[..., np.ndarray]) -> Any:
+        """A factor of a product as it is stored; a weight has been moved where it was read."""
+        return value if self._is_weight(value) else self._moved(value, move)
 
     def _computed(self, operation: Any, inputs: Sequence[Any]) -> list[Any]:
         if operation.type not in self.narrow and operation.type not in READING:

@@ -27,11 +27,13 @@ work for batches of any size.
 | `einsum.py` | products of matrices, by their letters |
 | `images.py` | resizing, projective maps, HSV, saturation |
 | `patches.py` | patches of images |
+| `losses.py` | cross entropies |
+| `whole.py` | whole numbers: comparisons, powers, types that onnxruntime lacks |
 | `linear_algebra.py` | solve, invert, determinant, Cholesky, LU, QR |
 | `lists.py` | TensorArrays outside of loops |
 | `pooling.py` | pooling with steps longer than its windows, dilation |
 | `tables.py` | lookup tables |
-| `transposed.py` | transposed convolutions with zeros behind |
+| `transposed.py` | transposed convolutions with zeros behind, and what is added to them |
 | `operators.py` | what stands for an operator already |
 """
 
@@ -52,6 +54,7 @@ from . import (
     images,
     linear_algebra,
     lists,
+    losses,
     operators,
     order,
     patches,
@@ -63,6 +66,7 @@ from . import (
     tables,
     text,
     transposed,
+    whole,
 )
 from .formula import HANDLERS, Formula
 
@@ -85,6 +89,7 @@ __all__ = [
     "images",
     "linear_algebra",
     "lists",
+    "losses",
     "operators",
     "order",
     "patches",
@@ -96,4 +101,5 @@ __all__ = [
     "tables",
     "text",
     "transposed",
+    "whole",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .choice import where
+from .choice import WIDER, where
 from .formula import Formula, converts
 
 
@@ -61,6 +61,43 @@ def _with_diagonals(f: Formula, x: str, diagonals: str, k: str, height: str, wid
         spread = f.unsqueeze(f.Gather(own, read, axis=-1), -2 if d < 0 else -1)
         x = where(f, f.Equal(place, np.int64(d)), spread, x)
     return x
+
+
+TRIANGLES_SINCE = 14
+"""The operator set of Trilu."""
+WIDE = {"int8", "int16", "uint8", "uint16", "uint32", "uint64"}
+"""What onnxruntime's Trilu does not take."""
+
+
+@converts("MatrixBandPart")
+def _band(f: Formula, x: str, lower: str, upper: str) -> Any:
+    """Up to so many diagonals below and above the main one, all if negative; zeros beyond.
+
+    tf2onnx multiplies by 0, which makes NaN of what is infinite.
+    """
+    dtype, known = f.dtype_of(x), [f.known(name) for name in (lower, upper)]
+    if f.graph.opset < TRIANGLES_SINCE or any(count is None for count in known):
+        return where(f, _in_band(f, x, lower, upper), x, f.constant(np.zeros((), dtype)))
+    y = f.cast(x, WIDER[dtype.name]) if dtype.name in WIDE else x
+    below, above = (int(count) for count in known if count is not None)
+    if above >= 0:
+        y = f.Trilu(y, np.int64(above), upper=0)
+    if below >= 0:
+        y = f.Trilu(y, np.int64(-below), upper=1)
+    return f.cast(y, dtype) if dtype.name in WIDE else f.Identity(y)
+
+
+def _in_band(f: Formula, x: str, lower: str, upper: str) -> Any:
+    rank = len(f.shape(x))
+    zero, one = np.int64(0), np.int64(1)
+    extents = [f.Gather(f.Shape(x), np.int64(axis)) for axis in (rank - 2, rank - 1)]
+    rows, columns = (f.Range(zero, extent, one) for extent in extents)
+    place = f.Sub(columns, f.unsqueeze(rows, 1))
+    inside = []
+    for count, distance in ((lower, f.Neg(place)), (upper, place)):
+        count = f.cast(count, np.int64)
+        inside.append(f.Or(f.Less(count, zero), f.LessOrEqual(distance, count)))
+    return f.And(*inside)
 
 
 @converts("ShapeN")

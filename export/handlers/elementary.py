@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .formula import Formula, Handler, converts
+from .left import converts_some
 
 
 @converts("Erfc")
@@ -31,6 +32,36 @@ def log1p(f: Formula, x: str) -> Any:
     exact = f.Mul(f.Log(u), f.Div(x, f.Sub(u, 1.0)))
     exact = f.Where(f.Equal(u, float("inf")), u, exact)
     return f.Where(f.Equal(u, 1.0), x, exact)
+
+
+@converts_some("Log")
+def _log(f: Formula, x: str) -> Any:
+    """tf2onnx computes that of float64 in float32, and refuses float16."""
+    return None if f.dtype_of(x) == np.float32 else f.Log(x)
+
+
+@converts_some("Softplus")
+def _softplus(f: Formula, x: str) -> Any:
+    """max(x, 0) + log(1 + e^−|x|); where onnxruntime has float32 alone, it spells out
+    log(1 + e^x), which overflows."""
+    dtype = f.dtype_of(x)
+    if dtype == np.float32:
+        return None
+    if dtype == np.float16:
+        f.dtype = np.dtype(np.float32)
+        x = f.cast(x, f.dtype)
+    y = f.Add(f.Max(x, 0.0), log1p(f, f.Exp(f.Neg(f.Abs(x)))))
+    return f.cast(y, dtype)
+
+
+@converts_some("IsInf", "IsNan", "IsFinite")
+def _kinds(f: Formula, x: str) -> Any:
+    if f.dtype_of(x) != np.float16:
+        return None
+    x = f.cast(x, np.float32)
+    if f.node.type == "IsFinite":
+        return f.Not(f.Or(f.IsInf(x), f.IsNaN(x)))
+    return f.IsInf(x) if f.node.type == "IsInf" else f.IsNaN(x)
 
 
 @converts("Xlogy", "Xlog1py", "Xdivy")

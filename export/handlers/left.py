@@ -18,6 +18,21 @@ def leave(graph: Any, node: Any) -> None:
     handler(graph, node, **{**keywords, "tf_op": kind})
 
 
+def leave_widened(graph: Any, node: Any, wide: Any) -> None:
+    """The same in a wider type: what has the type of the first input is cast, the result is cast
+    back."""
+    formula, result = Formula(graph, node), node.output[0]
+    kind, shape = graph.get_dtype(node.input[0]), graph.get_shape(result)
+    for place, x in enumerate(node.input):
+        if graph.get_dtype(x) == kind:
+            graph.replace_input(node, x, formula.cast(x, wide), place)
+    back = graph.insert_new_node_on_output("Cast", result, to=kind).output[0]
+    graph.set_dtype(result, graph.get_dtype(node.input[0]))
+    graph.set_dtype(back, kind)
+    graph.set_shape(back, shape)
+    leave(graph, node)
+
+
 def converts_some(*operations: str) -> Callable[[Handler], Handler]:
     """As `converts`, of a function that returns None for what is left."""
 

@@ -12,11 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from .choice import where
 from .formula import FLOATS, HANDLERS, Formula, converts
+
+LONG = {"int32", "int64"}
+"""Whole numbers that float32 does not hold."""
 
 
 def _pool(graph: Any, node: Any, name: str, args: Any) -> None:
     formula = Formula(graph, node)
+    if formula.dtype_of(node.input[0]).name in LONG:
+        formula.finish([_pool_of_long_numbers(formula, *node.input)])
+        return
     if _fails(formula):
         formula.finish([_padded_pool(formula, *node.input)])
         return
@@ -39,6 +46,30 @@ def _fails(f: Formula) -> bool:
     given = [shape[axis] for axis in f.spatial_axes()]
     longer = any(step > size for step, size in zip(_steps(f), _windows(f), strict=True))
     return longer and min(given) < 0
+
+
+def _pool_of_long_numbers(f: Formula, x: str) -> str:
+    """Along one axis after the other: the larger of two windows that begin side by side is that of
+    a window up to twice as long."""
+    axes, end = f.spatial_axes(), np.iinfo(np.int64).max
+    if f.attribute("padding") == "SAME":
+        lowest = np.array(np.iinfo(f.dtype_of(x)).min, f.dtype_of(x))
+        given = f.Gather(f.Shape(x), axes)
+        borders = same_borders(f, given, _windows(f), _steps(f))
+        # They are those of channels in front.
+        place = [2 + axes.index(axis) if axis in axes else 0 for axis in range(len(axes) + 2)]
+        order = [*place, *(len(place) + entry for entry in place)]
+        x = f.Pad(x, f.Gather(borders, order), lowest)
+    for axis, window, step in zip(axes, _windows(f), _steps(f), strict=True):
+        reach = 1
+        while reach < window:
+            shift = min(reach, window - reach)
+            one, other = f.slice(x, 0, -shift, axis), f.slice(x, shift, end, axis)
+            # onnxruntime's Max takes int64 from 2³¹ to 2³² for smaller than 0.
+            x = where(f, f.Greater(one, other), one, other)
+            reach += shift
+        x = f.Slice(x, [0], [end], [axis], [step]) if step > 1 else x
+    return str(f.Identity(x))
 
 
 def _windows(f: Formula) -> list[int]:

@@ -39,12 +39,15 @@ SEGMENTS = {
 
 
 def _reduce(graph: Any, node: Any, name: str, args: Any) -> None:
-    """Sums in int64, which are exact up to 2⁵³; those of int32 end at its limits.
+    """Sums of small types in int64, which onnxruntime adds in float64.
 
     The largest in float64: onnxruntime takes int64 from 2³¹ to 2³² for smaller than 0.
     """
     f = Formula(graph, node)
     x, result = node.input[0], node.output[0]
+    if node.type == "Sum" and _may_be_large(f, x, node.input[1]):
+        f.finish([_exact_sum(f, x, node.input[1])])
+        return
     if node.type in {"Max", "Min"} and _is_long(f, x, node.input[1]):
         f.finish([_of_long_numbers(f, x, node.input[1])])
         return
@@ -59,6 +62,48 @@ def _reduce(graph: Any, node: Any, name: str, args: Any) -> None:
             graph.set_shape(back, shape)
     leave(graph, node)
     _count_from_the_end(graph, node)
+
+
+def _may_be_large(f: Formula, x: str, axes: str) -> bool:
+    """Whether a sum may not be a number of float64, or wrap."""
+    rank, known, source = f.graph.get_rank(x), f.known(axes), f.graph.get_node_by_output(x)
+    if not f.graph.get_dtype(x) or rank is None or known is None or _is_of_extents(f, x):
+        return False
+    dtype = f.dtype_of(x)
+    if source is not None and source.type == "Cast":
+        given = f.dtype_of(source.input[0])
+        if given == np.bool_ or (given.name in SMALL - {"uint32"} and dtype == np.int64):
+            return False
+    return dtype.name in LONG | {"uint32"}
+
+
+def _exact_sum(f: Formula, x: str, axes: str) -> Any:
+    """One axis after the other, as a product with ones, which wraps.
+
+    Signed, since onnxruntime refuses unsigned products of nothing.
+    """
+    shape, dtype = f.shape(x), f.dtype_of(x)
+    wide = np.dtype(WIDER.get(dtype.name, dtype.name))
+    x = f.cast(x, wide) if wide != dtype else f.Identity(x)
+    gone = sorted({axis % len(shape) for axis in f.value(axes).ravel().tolist()})
+    for axis in reversed(gone):
+        rest = [place for place in range(len(shape)) if place != axis]
+        if axis < len(shape) - 1:
+            x = f.Transpose(x, perm=[*rest, axis])
+        x = f.Squeeze(f.MatMul(x, _ones(f, x, shape[axis], wide)), [-1])
+        shape = [shape[place] for place in rest]
+        f.graph.set_shape(x, shape)
+    x = f.unsqueeze(x, *gone) if f.attribute("keep_dims") and gone else x
+    return f.cast(x, dtype) if wide != dtype else x
+
+
+def _ones(f: Formula, x: str, count: int, dtype: np.dtype[Any]) -> Any:
+    """As many as the last axis of x has numbers: a column, since onnxruntime refuses the product
+    of an empty x and a row."""
+    if 0 <= count <= FEW:
+        return np.ones((count, 1), dtype)
+    extent = f.Slice(f.Shape(x), [-1], [np.iinfo(np.int64).max])
+    return f.Expand(np.ones((), dtype), f.Concat(extent, [1], axis=0))
 
 
 def _is_long(f: Formula, x: str, axes: str) -> bool:

@@ -28,11 +28,15 @@ def table_in_graph(layer: Any) -> Iterator[None]:
     """Let an IntegerLookup or a StringLookup be traced with its table in the graph."""
     table, mask_token = layer.lookup_table, layer.mask_token
     masked = None if mask_token is None else (layer._mask_key, layer._mask_value)
+    start = layer._oov_start_index()
     layer.lookup_table, layer.mask_token = _Table(table, masked), None
+    # Keras counts it anew, and without a mask token would begin one too early.
+    vars(layer)["_oov_start_index"] = lambda: start
     try:
         yield
     finally:
         layer.lookup_table, layer.mask_token = table, mask_token
+        del vars(layer)["_oov_start_index"]
 
 
 class _Table:

@@ -602,3 +602,14 @@ def test_names_in_other_formats_tell_nothing_of_the_process(precision, rng):
 def _renumbered(name, rng):
     head, separator, place = re.sub(r"__\d+(?=(:\d+)?$)", "", name).partition(":")
     return f"{head}__{rng.integers(1000, 9999)}{separator}{place}"
+
+
+def test_the_table_of_layers_has_wrong_constants_too(tmp_path):
+    model, path = mlp(), tmp_path / "model.onnx"
+    model.get_layer("two").beta.assign(np.full(8, -1e4))  # in front of a ReLU that hides all
+    export.to_onnx(model, path)
+    model.get_layer("one").kernel.assign(1.001 * model.get_layer("one").kernel)
+    verdicts = {c.layer: c.passed for c in export.verify(model, path, layers=True).layers}
+    assert verdicts == {"one": False, "two": True, "three": True, "four": True}
+    loose = export.verify(model, path, layers=True, atol=1.0)
+    assert all(check.passed for check in loose.layers)

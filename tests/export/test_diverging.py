@@ -168,6 +168,23 @@ def test_a_layer_that_is_called_twice(twice, tmp_path):
     assert groups(report) == [("shared",), ("shared_1",)]
 
 
+def test_a_later_call_of_a_layer_is_told_as_that(tmp_path):
+    """No layer has the name that it has in the graph."""
+    x, path = keras.Input((5,), name="x"), tmp_path / "model.onnx"
+    shared = layers.Dense(5, "tanh", name="shared")
+    model = keras.Model(x, layers.Dense(2, name="last")(shared(shared(x))))
+    randomize(model, 0)
+    export.to_onnx(model, path)
+    proto = onnx.load(path)
+    second = [node for node in proto.graph.node if node.op_type == "Tanh"][1]
+    second.op_type = "Sigmoid"
+    onnx.save(proto, path)
+    report = export.verify(model, path)
+    assert report.layer == "shared_1"
+    assert "`shared_1` is call 2 of layer `shared`" in report.notes
+
+
+
 def test_a_piece_is_stated_as_one(tmp_path):
     parts = [layers.Dense(4, name="a"), layers.BatchNormalization(name="b")]
     model = of(*parts, layers.ReLU(name="c"), layers.Dense(3, name="d"))

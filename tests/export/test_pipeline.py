@@ -461,7 +461,7 @@ def test_what_to_do_is_said(tmp_path):
     with pytest.raises(export.ConversionError, match="calls Python.*`keras.ops`"):
         export.to_onnx(keras.Model(inputs, Outside()(inputs)), path)
     wide = layers.Dense(2, activation="gelu", dtype="float64")
-    with pytest.raises(export.ConversionError, match="build it in float32") as caught:
+    with pytest.raises(export.ConversionError, match="compute in float32") as caught:
         export.to_onnx(keras.Model(inputs, wide(inputs)), path)
     assert "/proc/" not in str(caught.value)
     assert caught.value.layer == wide.name

@@ -259,7 +259,7 @@ def test_nodes_in_float32_inside_of_others(builder, tmp_path):
 def test_the_cause_is_told(monkeypatch, tmp_path):
     """onnx_ir wraps what it raises."""
 
-    def broken(proto, calibration):
+    def broken(proto):
         proto.graph.node.add().CopyFrom(proto.graph.node[0])
         return proto
 
@@ -440,6 +440,19 @@ def test_int8_leaves_float16_layers_what_they_are(static, tmp_path, rng):
     assert report.nodes["Conv"] == 1
     assert not {"ConvInteger"} & report.nodes.keys()
     assert {"DequantizeLinear", "MatMulInteger"} & report.nodes.keys()
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_int8_of_models_without_products(static, tmp_path, rng, capfd):
+    model = keras.Sequential([keras.Input((5,), name="x"), layers.Activation("elu")])
+    x = {"x": rng.normal(size=(32, 5)).astype("float32")}
+    options = {"calibration": x} if static else {}
+    report = export.to_onnx(model, tmp_path / "m.onnx", precision="int8", **options)
+    assert report.notes == [
+        "nothing is stored in int8, which is for products of weights in float32"
+    ]
+    assert export.verify(model, tmp_path / "m.onnx").passed
+    assert not capfd.readouterr().err  # onnxruntime warns of what it measures with
 
 
 def test_channels_that_one_range_makes_zero_are_told(tmp_path, rng):

@@ -502,3 +502,11 @@ def test_masks_of_steps_over_time(steps, tmp_path, rng):
     words[1, 2] = 0
     (result,) = session.run(None, {session.get_inputs()[0].name: words})
     np.testing.assert_allclose(result, model(words), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM, layers.SimpleRNN])
+def test_states_of_a_masked_layer_are_first_states(kind, tmp_path):
+    x, y = keras.Input((6, 4)), keras.Input((5, 4))
+    _, *states = kind(3, return_state=True)(layers.Masking()(x))
+    z = kind(3, return_sequences=True)(y, initial_state=states)
+    assert export.to_onnx(keras.Model([x, y], z), tmp_path / "model.onnx").passed

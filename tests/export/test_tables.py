@@ -124,3 +124,10 @@ def test_tables_do_not_stay():
     from kerasdl.export.handlers import tables
 
     assert not tables._captured
+
+
+@pytest.mark.parametrize(("oov", "mask"), [(2, None), (1, 9), (2, 9), (3, 0)])
+def test_several_unknown_places_beside_a_mask(oov, mask, tmp_path):
+    lookup = layers.IntegerLookup(vocabulary=[7, 2, 5, -3], num_oov_indices=oov, mask_token=mask)
+    model = keras.Sequential([keras.Input((1,), dtype="int64"), lookup])
+    assert export.to_onnx(model, tmp_path / "model.onnx").passed
