@@ -184,7 +184,6 @@ def test_a_later_call_of_a_layer_is_told_as_that(tmp_path):
     assert "`shared_1` is call 2 of layer `shared`" in report.notes
 
 
-
 def test_a_piece_is_stated_as_one(tmp_path):
     parts = [layers.Dense(4, name="a"), layers.BatchNormalization(name="b")]
     model = of(*parts, layers.ReLU(name="c"), layers.Dense(3, name="d"))
