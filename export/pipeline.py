@@ -366,8 +366,8 @@ def _name_by_constants(report: Report, pieces: Sequence[str]) -> None:
 
 
 def _with_constants(report: Report) -> list[LayerCheck]:
-    """The table of layers, in which those with wrong constants are wrong."""
-    wrong = {constant.layer for constant in report.wrong_constants}
+    """The table of layers; where outputs tell nothing, those with wrong constants are wrong."""
+    wrong = {constant.layer for constant in report.wrong_constants if report.outputs_agree}
     return [
         replace(check, passed=False) if check.layer in wrong else check for check in report.layers
     ]

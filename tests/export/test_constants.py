@@ -611,5 +611,9 @@ def test_the_table_of_layers_has_wrong_constants_too(tmp_path):
     model.get_layer("one").kernel.assign(1.001 * model.get_layer("one").kernel)
     verdicts = {c.layer: c.passed for c in export.verify(model, path, layers=True).layers}
     assert verdicts == {"one": False, "two": True, "three": True, "four": True}
+    model.get_layer("four").bias.assign_add([0.0, 0.1, 0.0])
+    found = export.verify(model, path, layers=True)  # outputs tell where it begins
+    assert [check.layer for check in found.layers if check.passed is False] == ["four"]
+    model.get_layer("four").bias.assign_add([0.0, -0.1, 0.0])
     loose = export.verify(model, path, layers=True, atol=1.0)
     assert all(check.passed for check in loose.layers)

@@ -55,6 +55,13 @@ def test_ranges_are_those_of_the_layers(model, path, rows):
         given = np.asarray(layer(given))
 
 
+def test_products_of_nobody_leave_it_open_who_multiplies_integers(path):
+    proto = onnx.load(path)
+    next(node for node in proto.graph.node if node.op_type == "MatMul").name = ""
+    onnx.save(proto, path)
+    assert ranges_of_layers(path, ["first", "second", "y"]) is None
+
+
 def test_distance_is_that_of_numbers_set_to_the_ends(model, path, rows):
     """Against NumPy, with the weights of the file."""
     proto = onnx.load(path)
@@ -161,6 +168,7 @@ def test_range_of_a_layer_is_the_smallest_that_holds_the_numbers():
     assert stored.ends_of("a", np.array([0.5])) == (0.0, 1.0)
     assert stored.ends_of("a", np.array([-0.5, 3.0])) == (-1.0, 4.0)
     assert stored.ends_of("a", np.array([20.0])) == (-1.0, 9.0)
+    assert stored.ends_of("a", np.array([-1.004, 4.01])) == (-1.0, 4.0)  # nearly
     assert stored.ends_of("b", np.array([20.0])) is None
     assert stored.ends_of(None, np.array([20.0])) is None
     assert stored.ends_of("a", np.zeros(0)) is None

@@ -243,3 +243,41 @@ def test_whole_numbers_that_are_counted(tmp_path):
     model = keras.Model(inputs, [count, layers.Dense(2)(inputs)])
     assert export.to_onnx(model, tmp_path / "m.onnx").passed
     assert export.verify(model, tmp_path / "m.onnx").checks[0].tolerance == 0
+
+
+def moved_by_int8(call, *arrays, layers=()):
+    """How far int8 moves the results of a function."""
+    widened, rng = Widened(call, layers), np.random.default_rng(0)
+    (exact,), (moved,) = widened(arrays), widened(arrays, rng, format_of("int8"))
+    return np.max(np.abs(moved - exact)) / np.max(np.abs(exact))
+
+
+def test_int8_rounds_factors_of_weights_alone(rng):
+    """A large number makes the steps coarse for the others, which alone are multiplied."""
+    x = np.array([[100.0, 0.01, 0.02]] * 4, np.float32)
+    weight = tf.Variable(np.array([[0.0], [1.0], [1.0]], np.float32))
+    assert moved_by_int8(lambda x: [tf.matmul(x, weight)], x) > 1
+    assert moved_by_int8(lambda x: [tf.matmul(x, weight * weight)], x) > 1  # of what is computed
+    other = weight.numpy()
+    assert moved_by_int8(lambda x: [tf.matmul(x, other)], x) > 1
+    assert moved_by_int8(lambda x, y: [tf.matmul(x, y)], x, other) < 1e-6  # two results
+
+
+def test_int8_rounds_convolutions_of_any_rank(rng):
+    x = rng.normal(size=(2, 5, 5, 5, 3)).astype("float32")
+    kernel = tf.Variable(rng.normal(size=(2, 2, 2, 3, 4)).astype("float32"))
+    assert moved_by_int8(lambda x: [tf.nn.conv3d(x, kernel, [1] * 5, "VALID")], x) > 1e-4
+    # The weights apart, which are moved where they are read:
+    whole = tf.constant(np.ones((2, 2, 2, 3, 4), np.float32))
+    assert moved_by_int8(lambda x: [tf.nn.conv3d(x, whole, [1] * 5, "VALID")], x) > 1e-4
+
+
+def test_int8_does_not_go_into_branches(rng):
+    x = rng.normal(size=(4, 3)).astype("float32")
+    weight = tf.Variable(rng.normal(size=(3, 2)).astype("float32"))
+
+    def call(x):
+        small = tf.reduce_sum(x) < 1e9
+        return [tf.cond(small, lambda: tf.matmul(x, weight), lambda: tf.zeros((4, 2)))]
+
+    assert moved_by_int8(call, x) < 1e-6
