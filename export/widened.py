@@ -148,7 +148,7 @@ class _Run(Walk):
         # By identity, and kept, so that no other tensor can have it.
         self.weights: dict[int, Any] = {}
         self.fixed: dict[int, Any] = {}  # what no input has a part in
-        self.depth = 0  # of branches and loops, into which int8 does not go
+        self.depth = 0  # of branches and loops, whose products int8 leaves alone
 
     def __call__(self, given: Sequence[Any]) -> list[Any]:
         captured = [outside for outside, _ in self.graph.captures]
@@ -171,9 +171,9 @@ class _Run(Walk):
             self.fixed[id(constant)] = constant
             return [constant]
         layer = self._layer(operation)
-        rounds = not self.depth and self.stored.rounds(layer)
+        rounds = self.stored.rounds(layer)
         fixed = [id(x) in self.fixed for x in inputs]
-        quantized = kind in PRODUCTS and rounds and any(fixed)
+        quantized = kind in PRODUCTS and rounds and any(fixed) and not self.depth
         move = partial(self._as_stored, layer)
         if quantized:
             pairs = zip(inputs, fixed, strict=True)

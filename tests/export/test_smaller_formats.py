@@ -67,6 +67,21 @@ def test_int8_does_not_go_into_loops(kind, mask, tmp_path, rng):
     assert export.verify(model, path, data={"x": x[:40]}).passed
 
 
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM])
+def test_int8_rounds_weights_of_loops(kind, static, tmp_path, rng):
+    """Alone, without layers behind it whose noise would hide that."""
+    x = rng.normal(size=(64, 10, 6)).astype("float32")
+    x[:, 7:] = 0
+    model = keras.Sequential([keras.Input((10, 6), name="x"), layers.Masking(), kind(5)])
+    randomize(model, 3)
+    options = {"calibration": {"x": x}} if static else {}
+    path = tmp_path / "model.onnx"
+    report = export.to_onnx(model, path, precision="int8", **options)
+    assert report.worst.error > 1e-5
+    assert export.verify(model, path, data={"x": x}).passed
+
+
 @pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM])
 def test_float16_holds_what_a_mask_hides(kind, tmp_path, rng):
     """Zeros that were moved were hidden no longer, and far too much was allowed."""
@@ -130,6 +145,18 @@ def test_int8_is_for_weights(build, static, tmp_path, rng):
     report = export.to_onnx(model, tmp_path / "m.onnx", precision="int8", **options)
     assert not INTEGERS & report.nodes.keys()
     assert max(check.error / check.magnitude for check in report.checks) < 1e-4
+
+
+def test_int8_leaves_scores_of_attention_alone(tmp_path, rng):
+    inputs = keras.Input((8, 16), name="x")
+    model = keras.Model(inputs, layers.MultiHeadAttention(2, 8)(inputs, inputs))
+    x = rng.normal(size=(32, 8, 16)).astype("float32")
+    export.to_onnx(model, tmp_path / "m.onnx", precision="int8", calibration={"x": x})
+    graph = onnx.load(tmp_path / "m.onnx").graph
+    read = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    products = [node for node in graph.node if node.op_type in {"MatMul", "Gemm"}]
+    counts = sorted(len(read & set(node.input[:2])) for node in products)
+    assert counts == [0, 0, 2, 2, 2, 2]  # scores, mixtures; queries, keys, values, outputs
 
 
 class Normed(layers.Layer):
