@@ -28,11 +28,7 @@ which numbers are not subnormal."""
 
 
 Ends = tuple[float, float]
-"""Of a range."""
-
-
-STEP = 1 / 255
-"""Of a range."""
+"""The least and the largest number of a range."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +147,9 @@ class Format:
 
     def rounds(self, layer: str | None) -> bool:
         """Whether the products of a layer are stored in steps."""
-        known = self.ranges is not None and layer is not None
-        return self.results.steps > 0 and (not known or layer in (self.ranges or ()))
+        if self.ranges is None or layer is None:
+            return self.results.steps > 0
+        return layer in self.ranges
 
     def ends_of(self, layer: str | None, values: np.ndarray) -> Ends | None:
         """The range of these numbers, if it was measured: of those of their layer the smallest
@@ -161,7 +158,9 @@ class Format:
         if not known or not values.size:
             return None
         least, most = float(np.min(values)), float(np.max(values))
-        slack = STEP * (most - least)  # an end is a step, and may lie within the numbers
+        slack = (
+            most - least
+        ) / self.results.steps  # an end is a step, and may lie within the numbers
         holding = [ends for ends in known if ends[0] <= least + slack and most - slack <= ends[1]]
         return min(holding, key=_extent) if holding else max(known, key=_extent)
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from .ends import Ends
 from .errors import ConversionError, OptionError, SourceError, reason
 from .formats import FLOAT32, Format
 from .graph import layer_of
+from .layers import LayerCheck
 from .metadata import versions
 from .parity import Judge
 from .ports import Port, seen
@@ -182,6 +184,41 @@ def look_at_layers(
     if len(piece) > 1:
         names = ", ".join(f"`{name}`" for name in piece)
         report.notes.append(f"in the file {names} are one piece, and any of them may be wrong")
+
+
+def judge_by_constants(report: Report, stored: Format, pieces: Sequence[str]) -> None:
+    """Take what the constants say into the table of layers and the name of the first wrong one.
+
+    Args:
+        report: The report.
+        stored: The numbers of the file.
+        pieces: Its notes of what the search has found.
+    """
+    report.layers = _with_constants(report)
+    if not report.passed and (report.layer is None or stored is not FLOAT32):
+        _name_by_constants(report, pieces)
+
+
+def _name_by_constants(report: Report, pieces: Sequence[str]) -> None:
+    """Take the layer of the first constant that is wrong for the one where a file begins to differ.
+
+    In float32 only where the search has found none, for it knows the layers that were folded into
+    that one, too. In other formats rounding hides from it what the constants show.
+    """
+    wrong = () if report.constants is None else report.constants.wrong
+    layer = next((constant.layer for constant in wrong if constant.layer), None)
+    if layer is not None:
+        report.layer = layer
+        others = [note for note in pieces if f"`{layer}`" not in note]
+        report.notes = [note for note in report.notes if note not in others]
+
+
+def _with_constants(report: Report) -> list[LayerCheck]:
+    """The table of layers; where outputs tell nothing, those with wrong constants are wrong."""
+    wrong = {constant.layer for constant in report.wrong_constants if report.outputs_agree}
+    return [
+        replace(check, passed=False) if check.layer in wrong else check for check in report.layers
+    ]
 
 
 def _calls(program: KerasProgram, layer: str | None) -> list[str]:

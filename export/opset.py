@@ -64,7 +64,7 @@ def raise_to_operators(model: ir.Model) -> None:
         for opset in range(now, MAXIMUM_OPSET + 1)
         if all(onnx.defs.has(kind, opset) for kind in kinds)
     )
-    raise_opset(model, first if first > now else 0)
+    raise_opset(model, first)
 
 
 def _convert(model: ir.Model, opset: int) -> None:

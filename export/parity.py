@@ -224,10 +224,8 @@ class Judge:
         if truth.means:
             by_mean = allowed_by_mean(native, exact, truth.reach[index], gaps)
             allowed = np.minimum(allowed, by_mean)
-        surely, beyond = (
-            _could_fail(native, self.magnitude(truth.data, index), allowed),
-            np.zeros(1),
-        )
+        tells = _could_fail(native, self.magnitude(truth.data, index), allowed)
+        beyond = np.zeros(1)
         if clipped is not None:
             beyond = channel_tops(clipped) if is_float(native) else np.full(1, clipped.sum())
             allowed = allowed + np.minimum(beyond, allowed)
@@ -243,7 +241,7 @@ class Judge:
             tolerance=float(limits[worst]),
             keras_error=float(channel_errors(native, native, exact).max()),
             magnitude=float(magnitude.max()),
-            conclusive=truth.data == EDGES or surely,
+            conclusive=truth.data == EDGES or tells,
             histogram=histogram(gaps, allowed),
             usual=self.magnitude(RANDOM, index) if truth.data == EDGES else None,
             clipped=float(beyond[worst]),

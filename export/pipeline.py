@@ -9,7 +9,6 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +26,13 @@ from .judging import (
     add_truth,
     as_seen,
     compare,
+    judge_by_constants,
     look_at_layers,
     note_names,
     own_rows,
     report_on,
     shapes_are_seen,
 )
-from .layers import LayerCheck
 from .metadata import is_careful, metadata, parity_entry
 from .opset import DEFAULT_OPSET, check_opset
 from .parity import Judge
@@ -325,9 +324,8 @@ def verify(
         report.notes.append(f"constants were not compared one by one: {why}")
     elif is_ours(noted):
         # What it says of itself, since small matrices of a bfloat16 file are none.
-        written = FORMATS.get(noted.get("precision", ""), stored)
-        if stored.measured:
-            written = STATIC_INT8
+        named = FORMATS.get(noted.get("precision", ""), stored)
+        written = stored if stored.measured else named
         rows = [] if random else [each.arrays for each in own[:MOST_CALIBRATING]]
         report.constants = check_constants(
             program, Path(onnx_path), report.opset, ends, written, clock, is_careful(noted), rows
@@ -338,39 +336,11 @@ def verify(
                 "of the file"
             )
         else:
-            report.layers = _with_constants(report)
-            if not report.passed and (report.layer is None or stored is not FLOAT32):
-                _name_by_constants(report, pieces)
+            judge_by_constants(report, stored, pieces)
     if layers and not isinstance(program, KerasProgram):
         report.notes.append("a SavedModel holds no Keras layers that could be compared one by one")
     report.seconds = clock.seconds
     return report
-
-
-def _name_by_constants(report: Report, pieces: Sequence[str]) -> None:
-    """Take the layer of the first constant that is wrong for the one where a file begins to differ.
-
-    In float32 only where the search has found none, for it knows the layers that were folded into
-    that one, too. In other formats rounding hides from it what the constants show.
-
-    Args:
-        report: The report.
-        pieces: Its notes of what the search has found.
-    """
-    wrong = () if report.constants is None else report.constants.wrong
-    layer = next((constant.layer for constant in wrong if constant.layer), None)
-    if layer is not None:
-        report.layer = layer
-        others = [note for note in pieces if f"`{layer}`" not in note]
-        report.notes = [note for note in report.notes if note not in others]
-
-
-def _with_constants(report: Report) -> list[LayerCheck]:
-    """The table of layers; where outputs tell nothing, those with wrong constants are wrong."""
-    wrong = {constant.layer for constant in report.wrong_constants if report.outputs_agree}
-    return [
-        replace(check, passed=False) if check.layer in wrong else check for check in report.layers
-    ]
 
 
 def _lost(program: Program, node: str, channels: int) -> str:

@@ -86,6 +86,8 @@ class KerasProgram:
         self.any_batch = is_any_batch(self.inputs)
         self.by_operations = False
         self._operations = Widened(self._call)
+        # Of the graph, whose operations are named after their layers.
+        self._operations_of_layers = Widened(self._in_graph, self.layer_names())
         self._check_inputs()
         self._check_weights()
         self._check_states()
@@ -166,9 +168,8 @@ class KerasProgram:
     ) -> Iterator[Arrays]:
         # What int8 rounds, the factors of products, only operations show.
         if stored.results.steps:
-            # Of the graph, whose operations are named after their layers.
-            by_operations = Widened(self._in_graph, self.layer_names())
-            return by_operations.reaches(arrays, by_operations(arrays), rng, stored)
+            exact = self._operations_of_layers(arrays)
+            return self._operations_of_layers.reaches(arrays, exact, rng, stored)
         if self.by_operations:
             return self._operations.reaches(arrays, exact, rng, stored)
         return self._reaches(arrays, exact, rng, stored)

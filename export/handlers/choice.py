@@ -45,6 +45,11 @@ def where(f: Formula, condition: str, x: str, y: str) -> Any:
     return f.cast(f.Where(condition, f.cast(x, wider), f.cast(y, wider)), dtype)
 
 
+def larger(f: Formula, x: str, y: str) -> Any:
+    """onnxruntime's Max takes int64 from 2³¹ to 2³² for smaller than 0, and no int16."""
+    return where(f, f.Greater(x, y), x, y)
+
+
 @converts("OneHot")
 def _one_hot(f: Formula, indices: str, depth: str, on: str, off: str) -> Any:
     """Classes from 0 on; a row without one of them is off throughout."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .choice import where
+from .choice import larger
 from .formula import FLOATS, HANDLERS, Formula, converts
 
 LONG = {"int32", "int64"}
@@ -65,8 +65,7 @@ def _pool_of_long_numbers(f: Formula, x: str) -> str:
         while reach < window:
             shift = min(reach, window - reach)
             one, other = f.slice(x, 0, -shift, axis), f.slice(x, shift, end, axis)
-            # onnxruntime's Max takes int64 from 2³¹ to 2³² for smaller than 0.
-            x = where(f, f.Greater(one, other), one, other)
+            x = larger(f, one, other)
             reach += shift
         x = f.Slice(x, [0], [end], [axis], [step]) if step > 1 else x
     return str(f.Identity(x))

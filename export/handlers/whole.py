@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .choice import WIDER, where
+from .choice import WIDER, larger, where
 from .formula import HANDLERS, Formula
 from .left import converts_some, leave, leave_widened
 from .products import scan
@@ -58,11 +58,11 @@ HANDLERS.update({kind: (_widened, []) for kind in LACKING})
 
 @converts_some("Maximum", "Minimum")
 def _limit(f: Formula, x: str, y: str) -> Any:
-    """onnxruntime's Max and Min take int64 from 2³¹ to 2³² for smaller than 0, and no int16."""
+    """The smaller is chosen as `larger` does, for the same reasons."""
     dtype = f.dtype_of(x)
     if dtype.name not in {"int16", "uint16", "int64"}:
         return None
-    return where(f, (f.Less if f.node.type == "Minimum" else f.Greater)(x, y), x, y)
+    return where(f, f.Less(x, y), x, y) if f.node.type == "Minimum" else larger(f, x, y)
 
 
 @converts_some("Relu")
@@ -70,8 +70,7 @@ def _relu(f: Formula, x: str) -> Any:
     dtype = f.dtype_of(x)
     if dtype.kind not in "iu":
         return None
-    zero = f.constant(np.zeros((), dtype))
-    return where(f, f.Greater(x, zero), x, zero)
+    return larger(f, x, f.constant(np.zeros((), dtype)))
 
 
 @converts_some("Pow")
