@@ -17,8 +17,8 @@ import numpy as np
 from .formats import Ends
 from .graph import layer_of
 from .inner import InnerValues
+from .int8 import PRODUCTS
 from .program import Arrays, Program
-from .quantize import PRODUCTS
 from .rounding import distance
 from .runtime import LoadedFile, RefusedError
 

@@ -10,9 +10,8 @@ stored in their units are compared as numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +22,9 @@ from .conversion import convert_program
 from .ends import Ends
 from .errors import ConversionError
 from .formats import Format
-from .graph import Node, layer_of
 from .metadata import versions
-from .program import Arrays, KerasProgram, Program
+from .owners import Owners, inner_graphs, is_constant
+from .program import Arrays, Program
 from .tidy import tidy
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def check_constants(
     numbers = (_numbers(graph, _places(graph)) for graph in (now.graph, then.graph))
     measured = _measured(now.graph)
     pairs = [pair for pair in zip(*numbers, strict=True) if pair[0][2] not in measured]
-    owners, order = _Owners(now.graph, program), program.layer_names()
+    owners, order = Owners(now.graph, program), program.layer_names()
     wrong = [
         replace(one, layer=owners.of(holder))
         for (name, right, holder), (_, found, _) in pairs
@@ -163,7 +162,7 @@ def _measured(graph: ir.Graph) -> set[Any]:
     """The constants that say a range of data, or depend on one: biases, and their units."""
     found: set[Any] = {value for one in _in_units(graph) for value in one.node.inputs}
     for node in graph:
-        if node.op_type == "QuantizeLinear" and not _is_constant(node.inputs[0]):
+        if node.op_type == "QuantizeLinear" and not is_constant(node.inputs[0]):
             found.update(node.inputs[1:])
     return found
 
@@ -180,7 +179,7 @@ class _InUnits:
 
 def _in_units(graph: ir.Graph) -> Iterator[_InUnits]:
     for node in graph:
-        if node.op_type != "DequantizeLinear" or not all(map(_is_constant, node.inputs)):
+        if node.op_type != "DequantizeLinear" or not all(map(is_constant, node.inputs)):
             continue
         value, unit = node.inputs[:2]
         if value is None or unit is None or value.const_value is None or unit.const_value is None:
@@ -198,108 +197,6 @@ def _compare_in_units(right: _InUnits, found: _InUnits) -> WrongConstant | None:
         return None
     error = _relative(one[wrong], other[wrong])
     return WrongConstant(str(right.holder.name), None, int(wrong.sum()), one.size, error)
-
-
-class _Owners:
-    """The Keras layers in whose place nodes and constants of a file stand."""
-
-    def __init__(self, graph: ir.Graph, program: Program) -> None:
-        self.names = program.layer_names()
-        self.keras = program.graph if isinstance(program, KerasProgram) else None
-        self.outputs = {value: place for place, value in enumerate(graph.outputs)}
-        nodes = graph.all_nodes()
-        self.outside = {id(inner): node for node in nodes for inner in _inner(node)}
-
-    def of(self, holder: ir.Value | ir.Node) -> str | None:
-        """The layer of a constant, or of the node that has a number as an attribute."""
-        import onnx_ir as ir
-
-        own = layer_of(holder.name or "", self.names)
-        if own is not None or self.keras is None:
-            return own
-        if isinstance(holder, ir.Value):
-            readers = (self.of(node) for node, _ in holder.uses())
-            found = self._of_output(holder) or next(filter(None, readers), None)
-        elif all(map(_is_constant, holder.inputs)):  # Cast, Reshape and the like of a constant
-            found = next(filter(None, map(self.of, holder.outputs)), None)
-        else:
-            found = self._between(holder)
-        around = self.outside.get(id(holder.graph))
-        return found or (None if around is None else self.of(around))
-
-    def _of_output(self, value: ir.Value) -> str | None:
-        place = self.outputs.get(value)
-        if place is None or self.keras is None:
-            return None
-        node = self.keras.producer(self.keras.outputs[place])
-        return None if node is None else node.name
-
-    def _between(self, node: ir.Node) -> str | None:
-        """The layer of a node without a name, by those in front of it and behind it.
-
-        Of several the only one that has a matrix, or else any weight, as tf2onnx forgets the names
-        of convolutions.
-        """
-        if self.keras is None:
-            return None
-        front = self._next(node, lambda one: [x.producer() for x in one.inputs if x is not None])
-        behind = self._next(node, lambda one: [y for x in one.outputs for y in x.consumers()])
-        if front & behind:
-            return next(name for name in self.names if name in front & behind)
-        found = [
-            one
-            for one in self.keras.nodes
-            if all(one.name in self._computed[name] for name in front)
-            and all(name in self._computed[one.name] for name in behind)
-        ]
-        for ranks in (2, 1, 0):
-            some = [one for one in found if _rank(one) >= ranks]
-            if some:
-                return some[0].name if len(some) == 1 else None
-        return None
-
-    @cached_property
-    def _computed(self) -> dict[str, set[str]]:
-        """By the name of each layer, the layers that are computed from it."""
-        nodes = [] if self.keras is None else self.keras.nodes
-        read: dict[int, list[str]] = {}
-        for node in nodes:
-            for value in node.inputs:
-                read.setdefault(id(value), []).append(node.name)
-        found: dict[str, set[str]] = {}
-        for node in reversed(nodes):
-            names = [name for value in node.outputs for name in read.get(id(value), ())]
-            found[node.name] = {*names}.union(*(found[name] for name in names))
-        return found
-
-    def _next(self, node: ir.Node, step: Callable[[ir.Node], Iterable[ir.Node | None]]) -> set[str]:
-        """The layers that are met first on all ways from a node."""
-        found, seen, todo = set(), {node}, [node]
-        while todo:
-            for one in step(todo.pop()):
-                if one is None or one in seen:
-                    continue
-                seen.add(one)
-                layer = layer_of(one.name or "", self.names)
-                if layer is None:
-                    todo.append(one)
-                else:
-                    found.add(layer)
-        return found
-
-
-def _rank(node: Node) -> int:
-    """Axes of the largest weight of a layer."""
-    weights = getattr(node.operation, "weights", ())
-    return max((len(weight.shape) for weight in weights), default=0)
-
-
-def _is_constant(value: ir.Value | None) -> bool:
-    """Whether a value is the same for all inputs of a file."""
-    if value is None or value.is_initializer():
-        return True
-    node = value.producer()
-    return node is not None and bool(node.inputs) and all(map(_is_constant, node.inputs))
 
 
 def _structure(graph: ir.Graph) -> list[Any]:
@@ -322,7 +219,7 @@ def _form(graph: ir.Graph, places: Mapping[ir.Value, int]) -> list[Any]:
                 [place(value) for value in node.inputs],
                 [place(value) for value in node.outputs],
                 [(n, a.type, a.ref_attr_name) for n, a in sorted(node.attributes.items())],
-                [_form(inner, places) for inner in _inner(node)],
+                [_form(inner, places) for inner in inner_graphs(node)],
             )
             for node in graph
         ],
@@ -343,7 +240,7 @@ def _places(graph: ir.Graph) -> dict[ir.Value, int]:
         for node in graph:
             see(node.inputs)
             see(node.outputs)
-            for inner in _inner(node):
+            for inner in inner_graphs(node):
                 walk(inner)
         see(graph.outputs)
         see(graph.initializers.values())
@@ -360,14 +257,6 @@ def _kind(tensor: Any) -> tuple[Any, ...]:
     return tensor.dtype, *tensor.shape
 
 
-def _inner(node: ir.Node) -> Iterator[ir.Graph]:
-    for _, attribute in sorted(node.attributes.items()):
-        if attribute.type.name == "GRAPH":
-            yield attribute.as_graph()
-        elif attribute.type.name == "GRAPHS":
-            yield from attribute.as_graphs()
-
-
 def _numbers(
     graph: ir.Graph, places: Mapping[ir.Value, int]
 ) -> Iterator[tuple[str, np.ndarray, ir.Value | ir.Node]]:
@@ -381,7 +270,7 @@ def _numbers(
                 yield f"{node.name}.{name}", np.asarray(attribute.value, DTYPES[kind]), node
             elif kind == "TENSOR":
                 yield f"{node.name}.{name}", _array(attribute.value), node
-        for inner in _inner(node):
+        for inner in inner_graphs(node):
             yield from _numbers(inner, places)
 
 

@@ -24,12 +24,13 @@ from .formats import FLOAT32, Format
 from .graph import Graph, layer_of
 from .guards import guard
 from .inference import drop_training_only
+from .int8 import lost_channels
 from .opset import raise_opset, raise_to_operators
 from .overflow import Halves
 from .pin_shapes import pin_shapes
 from .plain_names import plain_names
 from .program import Arrays, KerasProgram, Program
-from .quantize import lost_channels, quantize
+from .quantize import quantize
 from .rewrites import rewrite
 from .steps import write_steps
 from .tails import write_tails

@@ -25,7 +25,8 @@ work for batches of any size.
 | `order.py` | search, bins, segments, division of whole numbers, shapes |
 | `fourier.py` | Fourier transforms |
 | `einsum.py` | products of matrices, by their letters |
-| `images.py` | resizing, projective maps, HSV, saturation |
+| `images.py` | crops, projective maps, HSV, saturation |
+| `resizing.py` | resizing, by matrices of rows and of columns |
 | `patches.py` | patches of images |
 | `losses.py` | cross entropies |
 | `whole.py` | whole numbers: comparisons, powers, types that onnxruntime lacks |
@@ -61,6 +62,7 @@ from . import (
     pooling,
     products,
     reductions,
+    resizing,
     sparse,
     special,
     tables,
@@ -96,6 +98,7 @@ __all__ = [
     "pooling",
     "products",
     "reductions",
+    "resizing",
     "sparse",
     "special",
     "tables",

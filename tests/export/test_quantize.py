@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import tensorflow as tf
@@ -259,11 +260,12 @@ def test_nodes_in_float32_inside_of_others(builder, tmp_path):
 def test_the_cause_is_told(monkeypatch, tmp_path):
     """onnx_ir wraps what it raises."""
 
-    def broken(proto):
+    def broken(model):
+        proto = ir.to_proto(model)
         proto.graph.node.add().CopyFrom(proto.graph.node[0])
         return proto
 
-    monkeypatch.setattr(quantize_module, "_float16", broken)
+    monkeypatch.setattr(quantize_module, "to_float16", broken)
     with pytest.raises(export.ConversionError, match="written in float16: .*redeclared"):
         export.to_onnx(mlp(), tmp_path / "model.onnx", precision="float16")
 
