@@ -63,7 +63,7 @@ def convert_program(
     program: Program,
     ends: Ends,
     stored: Format,
-    opset: int,
+    opset: int | None,
     calibration: Sequence[Arrays],
     clock: Clock,
     careful: bool = False,
@@ -74,7 +74,7 @@ def convert_program(
         program: The model.
         ends: How the ends of the file differ from the model's.
         stored: Numbers of the file.
-        opset: ONNX operator set.
+        opset: ONNX operator set; None for the usual one, or the first that has the operators.
         calibration: Batches on which int8 ranges are measured.
         clock: Takes the time.
         careful: As in `convert.convert`.
@@ -100,7 +100,7 @@ def convert_program(
                 write_tails(model)
                 write_steps(model)
             ends.transpose(model, program.inputs)
-            if stored is not FLOAT32:
+            if opset is None or stored is not FLOAT32:
                 raise_to_operators(model)
             wide = ir.to_proto(model) if half else None
             lost = lost_channels(model, stored)
@@ -109,7 +109,8 @@ def convert_program(
             halves = Halves(ir.to_proto(model), wide) if wide is not None else None
             if half:  # in float32 even there, so not before the rest is float16
                 write_steps(model)
-            raise_opset(model, opset)
+            if opset is not None:
+                raise_opset(model, opset)
             settle(model)
     return Conversion(model, folds, dropped, halves, lost)
 

@@ -28,7 +28,7 @@ from .mending import (
     sums_in_order,
     whole_limits,
 )
-from .opset import LAST_OF_TF2ONNX, MAXIMUM_OPSET
+from .opset import DEFAULT_OPSET, LAST_OF_TF2ONNX, MAXIMUM_OPSET
 from .precision import in_float32
 from .retrace import is_closed, opened
 from .weights import NAME, Weights, bind, fold_constants
@@ -46,12 +46,12 @@ ADVICE = dict.fromkeys(("EagerPyFunc", "PyFunc", "PyFuncStateless"), _OF_PYTHON)
 """What to do about operations that a file cannot have."""
 
 
-def convert_graph(graph: Graph, opset: int, careful: bool = False) -> ir.Model:
+def convert_graph(graph: Graph, opset: int | None, careful: bool = False) -> ir.Model:
     """Convert an inference graph; a failure names the layer.
 
     Args:
         graph: The graph.
-        opset: ONNX operator set.
+        opset: As in `convert`.
         careful: As in `convert`.
 
     Raises:
@@ -60,7 +60,7 @@ def convert_graph(graph: Graph, opset: int, careful: bool = False) -> ir.Model:
     layers = graph.layers()
     with (
         in_float32(layers),
-        shorter_calls(layers, opset),
+        shorter_calls(layers, opset or DEFAULT_OPSET),
         plain_control_flow(),
         uncompiled_traces(),
     ):
@@ -68,7 +68,7 @@ def convert_graph(graph: Graph, opset: int, careful: bool = False) -> ir.Model:
 
 
 def _convert_graph(
-    graph: Graph, layers: Sequence[keras.Layer], opset: int, careful: bool
+    graph: Graph, layers: Sequence[keras.Layer], opset: int | None, careful: bool
 ) -> ir.Model:
     names = [node.name for node in graph.nodes]
     try:
@@ -90,7 +90,7 @@ def _convert_graph(
 def convert(
     call: Any,
     inputs: Sequence[Port],
-    opset: int,
+    opset: int | None,
     names: Sequence[str] = (),
     weights: Weights | None = None,
     careful: bool = False,
@@ -101,7 +101,8 @@ def convert(
         call: Takes one tensor per input and returns a list of tensors.
         inputs: Shapes and dtypes of the inputs.
         opset: ONNX operator set. What is written is at most of the last that tf2onnx knows, but
-            for operators that came later; `opset.raise_opset` raises the rest.
+            for operators that came later; `opset.raise_opset` raises the rest. None for the
+            usual one, where later operators may be as well.
         names: Names of the layers, to find the one behind a TensorFlow operation.
         weights: Given for the fast way: large weights are not seen by tf2onnx (some operators
             want constants), and there is no copy of the graph to return to where an optimizer
@@ -117,7 +118,7 @@ def convert(
     with messages_of_tf2onnx() as log:
         try:
             function = _traced(call, inputs, weights)
-            first = min(opset, LAST_OF_TF2ONNX)
+            first = min(opset or DEFAULT_OPSET, LAST_OF_TF2ONNX)
             model = ir.from_proto(_tf2onnx(function, len(inputs), first, weights, careful))
             if weights is not None:
                 bind(model, weights)
@@ -129,7 +130,7 @@ def convert(
         except Exception as error:
             raise ConversionError(reason(error)) from error
     _refuse_foreign(model, log, names)
-    _refuse_later(model, opset, names)
+    _refuse_later(model, opset or MAXIMUM_OPSET, names)
     return model
 
 
@@ -278,7 +279,7 @@ def _refuse_later(model: ir.Model, opset: int, names: Sequence[str]) -> None:
         )
 
 
-def _first_unconvertible(graph: Graph, opset: int) -> Node:
+def _first_unconvertible(graph: Graph, opset: int | None) -> Node:
     """The first node with which the conversion fails, by bisection over the node list."""
     good, bad = 0, len(graph.nodes)
     while bad - good > 1:

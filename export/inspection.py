@@ -15,7 +15,6 @@ from .alone import alone
 from .clock import Clock
 from .errors import ConversionError
 from .formats import FLOAT32
-from .opset import DEFAULT_OPSET
 
 if TYPE_CHECKING:
     import keras
@@ -241,7 +240,7 @@ def _converted(program: Program) -> Conversion:
     from .conversion import convert_program
     from .ends import Ends
 
-    return convert_program(program, Ends(), FLOAT32, DEFAULT_OPSET, (), Clock())
+    return convert_program(program, Ends(), FLOAT32, None, (), Clock())
 
 
 def _counted(kinds: Any) -> dict[str, int]:

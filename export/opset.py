@@ -1,7 +1,8 @@
 """ONNX operator sets: tf2onnx writes up to 18, later ones are converted from that.
 
-The numbers go as far as onnxruntime runs files. Beyond the last set that onnxscript converts to,
-a file is relabelled if none of its operators has changed.
+Where none is asked for, it is 18, or the first later one that has all operators of the model: those
+of texts came with 20. The numbers go as far as onnxruntime runs files. Beyond the last set that
+onnxscript converts to, a file is relabelled if none of its operators has changed.
 """
 
 from __future__ import annotations
@@ -18,17 +19,24 @@ MINIMUM_OPSET, MAXIMUM_OPSET, DEFAULT_OPSET = 13, 26, 18
 LAST_OF_TF2ONNX, LAST_OF_ONNXSCRIPT = 18, 25
 
 
-def check_opset(opset: int) -> int:
-    """The opset as Python's integer; raise OptionError unless it is one that can be written."""
+def check_opset(opset: int | None) -> int | None:
+    """The opset as Python's integer, or None if it is left to the model.
+
+    Raises:
+        OptionError: It cannot be written.
+    """
+    if opset is None:
+        return None
     if isinstance(opset, bool) or not isinstance(opset, Integral):
         raise OptionError(
             f"`opset` must be an integer. Received: opset={shown(opset)}. It can be in "
-            f"{MINIMUM_OPSET}..{MAXIMUM_OPSET}, and {DEFAULT_OPSET} is the default."
+            f"{MINIMUM_OPSET}..{MAXIMUM_OPSET}; without it, it is {DEFAULT_OPSET}, or later where "
+            "the model needs that."
         )
     if not MINIMUM_OPSET <= opset <= MAXIMUM_OPSET:
         raise OptionError(
             f"`opset` must be in {MINIMUM_OPSET}..{MAXIMUM_OPSET}. Received: opset={shown(opset)}. "
-            f"{DEFAULT_OPSET} is the default."
+            f"Without it, it is {DEFAULT_OPSET}, or later where the model needs that."
         )
     return int(opset)
 

@@ -34,7 +34,7 @@ from .judging import (
     shapes_are_seen,
 )
 from .metadata import is_careful, metadata, parity_entry
-from .opset import DEFAULT_OPSET, check_opset
+from .opset import check_opset
 from .parity import Judge
 from .ports import Port, agreed
 from .program import KerasProgram, Program
@@ -67,7 +67,7 @@ def to_onnx(
     model: keras.Model | str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
-    opset: int = DEFAULT_OPSET,
+    opset: int | None = None,
     precision: str = "float32",
     calibration: Data | None = None,
     channels_first: Sequence[str] = (),
@@ -92,7 +92,8 @@ def to_onnx(
         model: A built Keras model (Sequential, Functional or subclassed), or the path of a
             `.keras` file, a `.h5` file or a SavedModel folder.
         path: The ONNX file to write.
-        opset: ONNX operator set, 13 to 26.
+        opset: ONNX operator set, 13 to 26; without it 18, or the first later one that has all
+            operators of the model (those of texts came with 20).
         precision: The numbers of the file (`kerasdl.export.formats`): `"float32"`; `"float16"`,
             of which only inputs and outputs are float32; `"bfloat16"`, in which matrices are
             stored, to be widened on loading; `"int8"` for the products of Dense, Conv and

@@ -94,8 +94,12 @@ def export(
         Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="The file to write.")
     ],
     opset: Annotated[
-        int, typer.Option(help="ONNX operator set, 13 to 26.", rich_help_panel=PANEL)
-    ] = 18,
+        int | None,
+        typer.Option(
+            help="ONNX operator set, 13 to 26. Without it: 18, or later where the model needs it.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
     precision: Precision = "float32",
     calibrate: Calibrate = None,
     channels_first: ChannelsFirst = None,

@@ -17,7 +17,6 @@ import json
 import logging
 import multiprocessing
 import os
-import re
 import sys
 import tempfile
 import time
@@ -48,14 +47,7 @@ BATCH_SIZES = (1, 3, 32)
 
 
 def ours(model: keras.Model, path: str) -> None:
-    """In the usual operator set, or in a later one if the exporter asks for that."""
-    try:
-        export.to_onnx(model, path)
-    except export.ConversionError as error:
-        later = re.search(r"Pass opset=(\d+) or a later one", str(error))
-        if later is None:
-            raise
-        export.to_onnx(model, path, opset=int(later[1]))
+    export.to_onnx(model, path)
 
 
 def tf2onnx_alone(model: keras.Model, path: str) -> None:

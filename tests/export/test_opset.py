@@ -94,9 +94,7 @@ def test_a_changed_operator_is_not_relabelled(tmp_path, monkeypatch):
         export.to_onnx(classifier(), tmp_path / "model.onnx", opset=21)
 
 
-@pytest.mark.parametrize("opset", ["18", 18.0, None, True])
+@pytest.mark.parametrize("opset", ["18", 18.0, True])
 def test_what_is_no_integer(opset, tmp_path):
-    with pytest.raises(
-        export.OptionError, match=r"an integer\. .* 13\.\.26, and 18 is the default"
-    ):
+    with pytest.raises(export.OptionError, match=r"an integer\. .* 13\.\.26; without it, it is 18"):
         export.to_onnx(arithmetic(), tmp_path / "model.onnx", opset=opset)

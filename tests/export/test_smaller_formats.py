@@ -35,8 +35,9 @@ def test_operators_newer_than_what_tf2onnx_writes(precision, static, tmp_path):
     report = export.to_onnx(texts(), path, precision=precision, opset=21, **options)
     assert report.passed
     assert report.opset == 21
+    assert export.to_onnx(texts(), path, precision=precision, **options).opset == 20
     with pytest.raises(export.ConversionError, match="Pass opset=20") as failure:
-        export.to_onnx(texts(), path, precision=precision, **options)
+        export.to_onnx(texts(), path, precision=precision, opset=18, **options)
     assert failure.value.layer == "text"
 
 

@@ -320,6 +320,17 @@ def test_a_classifier_of_texts(options, opset, tmp_path):
     assert report.opset == opset
 
 
+def test_the_operator_set_is_the_first_that_has_all_operators(tmp_path):
+    paths = tmp_path / "free.onnx", tmp_path / "asked.onnx"
+    model = classifier()
+    assert export.to_onnx(model, paths[0]).opset == 20
+    assert export.to_onnx(model, paths[1], opset=20).opset == 20
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    report = export.verify(model, paths[0])
+    assert report.passed
+    assert report.constants is not None
+
+
 @pytest.mark.parametrize("opset", quick([13, 19], 19))
 def test_earlier_operator_sets_are_refused(opset, tmp_path):
     message = f"Layer `words` cannot be written in opset {opset}.* Pass opset=20 or a later one"
