@@ -12,21 +12,21 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from .checks import Check
 from .errors import (
     ConversionError,
     ExportError,
     OptionError,
-    ParityError,
     SourceError,
     TargetError,
 )
 from .folded import fold
-from .folding import Fold
+from .folding.folding import Fold
 from .inspection import Inspection, inspect
 from .pipeline import to_onnx, verify
 from .ports import Port
-from .report import Report
+from .reporting.parity_error import ParityError
+from .reporting.report import Report
+from .verifying.checks import Check
 
 __all__ = [
     "Check",

@@ -14,27 +14,27 @@ from typing import TYPE_CHECKING
 
 import keras
 
-from .canonical import settle
 from .clock import Clock
-from .convert import convert, convert_graph
-from .ends import Ends
-from .fold_onnx import fold_onnx
-from .folding import Fold, fold
+from .converting.convert import convert, convert_graph
+from .converting.opset import raise_opset, raise_to_operators
+from .converting.pin_shapes import pin_shapes
+from .converting.rewrites import rewrite
+from .files.ends import Ends
+from .folding.folding import Fold, fold
 from .formats import FLOAT32, Format
-from .graph import Graph, layer_of
-from .guards import guard
-from .inference import drop_training_only
-from .int8 import lost_channels
-from .opset import raise_opset, raise_to_operators
-from .overflow import Halves
-from .pin_shapes import pin_shapes
-from .plain_names import plain_names
-from .program import Arrays, KerasProgram, Program
-from .quantize import quantize
-from .rewrites import rewrite
-from .steps import write_steps
-from .tails import write_tails
-from .trace import trace, without_bfloat16
+from .graphs.graph import Graph, layer_of
+from .graphs.inference import drop_training_only
+from .graphs.plain_names import plain_names
+from .graphs.trace import trace, without_bfloat16
+from .onnx_graphs.canonical import settle
+from .onnx_graphs.fold_onnx import fold_onnx
+from .onnx_graphs.guards import guard
+from .onnx_graphs.steps import write_steps
+from .onnx_graphs.tails import write_tails
+from .precisions.int8 import lost_channels
+from .precisions.overflow import Halves
+from .precisions.quantize import quantize
+from .programs.program import Arrays, KerasProgram, Program
 
 if TYPE_CHECKING:
     import onnx_ir as ir

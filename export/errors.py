@@ -7,16 +7,14 @@ ExportError
 ├── ConversionError    3  a layer has no ONNX form; `layer` names it
 └── ParityError        4  the file disagrees with Keras; `report` says where
 
-The number is the exit code of the command line.
+The last one is in `reporting/parity_error.py`, beside the report that it carries. The numbers are
+the exit codes of the command line.
 """
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .report import Report
+from typing import Any
 
 WRAPPED = "Exception encountered: "
 """How Keras begins the line with the reason, behind all of a model's configuration."""
@@ -53,22 +51,6 @@ class ConversionError(ExportError):
 
     def __init__(self, message: str, layer: str | None = None) -> None:
         super().__init__(message)
-        self.layer = layer
-
-
-class ParityError(ExportError):
-    """ONNX and Keras disagree by more than rounding; nothing was written.
-
-    Attributes:
-        report: The complete report, with every comparison.
-        layer: Name of the Keras layer where the two begin to differ, or None.
-    """
-
-    exit_code = 4
-
-    def __init__(self, message: str, report: Report, layer: str | None = None) -> None:
-        super().__init__(message)
-        self.report = report
         self.layer = layer
 
 

@@ -15,18 +15,19 @@ import kerasdl
 
 from .alone import alone
 from .clock import Clock
-from .copied import copied
-from .errors import ParityError, SourceError, reason
-from .folding import fold as fold_graph
-from .graph import Graph, Node, naming
-from .inference import drop_training_only, float64
+from .errors import SourceError, reason
+from .folding.copied import copied
+from .folding.folding import fold as fold_graph
+from .folding.remainder import Remainder
+from .graphs.graph import Graph, Node, naming
+from .graphs.inference import drop_training_only, float64
+from .graphs.trace import open_function, trace
 from .judging import Data, add_truth, own_rows, report_on
-from .parity import Judge
 from .ports import unique
-from .program import Arrays, KerasProgram
-from .remainder import Remainder
-from .source import open_source
-from .trace import open_function, trace
+from .programs.program import Arrays, KerasProgram
+from .programs.source import open_source
+from .reporting.parity_error import ParityError
+from .verifying.parity import Judge
 
 
 @alone

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import keras
 
     from .conversion import Conversion
-    from .program import Program
+    from .programs.program import Program
 
 ACCEPTED = "a .keras file, a .h5 file, an .onnx file or a SavedModel folder"
 FOLDS = "batch_normalization"
@@ -114,7 +114,7 @@ def inspect(
 
     References: N4 (ONNX conversion).
     """
-    from .onnx_file import is_onnx
+    from .files.onnx_file import is_onnx
 
     if isinstance(model, str | os.PathLike):
         path = Path(model)
@@ -124,7 +124,7 @@ def inspect(
 
 
 def _inspect_onnx(path: Path) -> Inspection:
-    from .onnx_file import read
+    from .files.onnx_file import read
 
     proto = read(path, beside_model=False)
     constants = {tensor.name for tensor in proto.graph.initializer}
@@ -208,9 +208,9 @@ def _dtype(kind: int) -> str:
 
 def _inspect_program(model: Any, unsafe: bool, imports: Sequence[str]) -> Inspection:
     from .conversion import plan
-    from .plain_names import plain_names
-    from .program import KerasProgram
-    from .source import open_source
+    from .graphs.plain_names import plain_names
+    from .programs.program import KerasProgram
+    from .programs.source import open_source
 
     program = open_source(model, unsafe=unsafe, imports=imports, accepted=ACCEPTED)
     nodes = program.graph.nodes if isinstance(program, KerasProgram) else None
@@ -238,7 +238,7 @@ def _inspect_program(model: Any, unsafe: bool, imports: Sequence[str]) -> Inspec
 def _converted(program: Program) -> Conversion:
     """What closed layers hold is folded in the ONNX graph, and not before."""
     from .conversion import convert_program
-    from .ends import Ends
+    from .files.ends import Ends
 
     return convert_program(program, Ends(), FLOAT32, None, (), Clock())
 

@@ -10,21 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .clipping import furthest
 from .clock import Clock
-from .diverging import check_layers, first_wrong
-from .ends import Ends
 from .errors import ConversionError, OptionError, SourceError, reason
+from .files.ends import Ends
+from .files.metadata import versions
+from .files.runtime import RefusedError
 from .formats import FLOAT32, Format
-from .graph import layer_of
-from .layers import LayerCheck
-from .metadata import versions
-from .parity import Judge
+from .graphs.graph import layer_of
 from .ports import Port, seen
-from .program import KerasProgram, Program
-from .report import Report
-from .runtime import RefusedError
-from .samples import (
+from .programs.program import KerasProgram, Program
+from .reporting.report import Report
+from .verifying.clipping import furthest
+from .verifying.diverging import check_layers, first_wrong
+from .verifying.layers import LayerCheck
+from .verifying.parity import Judge
+from .verifying.samples import (
     EXTENTS,
     Rows,
     data_rows,
@@ -159,6 +159,20 @@ def note_names(report: Report, names: Sequence[str]) -> None:
     for port, name in zip(report.outputs, names, strict=True):
         if port.name != name:
             report.notes.append(f"output `{port.name}` of the model is `{name}` in the file")
+
+
+def figures(report: Report) -> dict[str, Any]:
+    """What a file says of its own parity: the largest error, and the one nearest to its bound."""
+    worst = report.worst
+    nearest = None
+    if worst is not None:
+        numbers = {"error": f"{worst.error:.1e}", "tolerance": f"{worst.tolerance:.1e}"}
+        nearest = {"output": worst.output, **numbers}
+    return {
+        "max_error": f"{report.max_error:.1e}",
+        "nearest_to_tolerance": nearest,
+        "comparisons": len(report.checks),
+    }
 
 
 def look_at_layers(

@@ -13,19 +13,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .alone import alone
-from .checks import Tolerance
 from .clock import Clock
-from .constants import check_constants, is_ours, other_version
 from .conversion import convert_program
-from .ends import Ends
-from .errors import ConversionError, OptionError, ParityError, SourceError
+from .converting.opset import check_opset
+from .errors import ConversionError, OptionError, SourceError
+from .files.ends import Ends
+from .files.metadata import is_careful, metadata, parity_entry
+from .files.serialize import external_data as data_of
+from .files.serialize import needs_external_data, serialize
+from .files.write import PendingPair, check_target, pending
 from .formats import FLOAT32, FORMATS, STATIC_INT8, Format, format_of
-from .graph import layer_of
+from .graphs.graph import layer_of
 from .judging import (
     Data,
     add_truth,
     as_seen,
     compare,
+    figures,
     judge_by_constants,
     look_at_layers,
     note_names,
@@ -33,18 +37,16 @@ from .judging import (
     report_on,
     shapes_are_seen,
 )
-from .metadata import is_careful, metadata, parity_entry
-from .opset import check_opset
-from .parity import Judge
+from .onnx_graphs.tidy import tidy
 from .ports import Port, agreed
-from .program import KerasProgram, Program
-from .quantize import format_in, holds
-from .report import NOT_WRITTEN, Report
-from .serialize import external_data as data_of
-from .serialize import needs_external_data, serialize
-from .source import open_source
-from .tidy import tidy
-from .write import PendingPair, check_target, pending
+from .precisions.quantize import format_in, holds
+from .programs.program import KerasProgram, Program
+from .programs.source import open_source
+from .reporting.parity_error import ParityError
+from .reporting.report import NOT_WRITTEN, Report
+from .verifying.checks import Tolerance
+from .verifying.constants import check_constants, is_ours, other_version
+from .verifying.parity import Judge
 
 if TYPE_CHECKING:
     import keras
@@ -85,8 +87,8 @@ def to_onnx(
 
     The file is written only after it agreed with Keras in onnxruntime: at batch sizes 1, 3 and
     32, with the runtime's optimizations off and on, within a tolerance derived from a float64
-    run of the same model (`kerasdl.export.parity`). A file that stood at `path` stays untouched
-    otherwise. The model itself is not changed.
+    run of the same model (`kerasdl.export.verifying.parity`). A file that stood at `path` stays
+    untouched otherwise. The model itself is not changed.
 
     Args:
         model: A built Keras model (Sequential, Functional or subclassed), or the path of a
@@ -202,7 +204,7 @@ def to_onnx(
                     names = [port.name for port in program.inputs]
                     halves.refuse_overflow(batches, names, program.layer_names())
             if report.passed:
-                file.fill([parity_entry(report)])
+                file.fill([parity_entry(figures(report))])
                 report.size = file.size
                 file.keep()
             elif careful or not _is_wrong(report):
@@ -247,8 +249,8 @@ def verify(
 
     Outputs are compared as in `to_onnx`. In a file that the same versions of kerasdl and of what
     it builds on have written, every constant is compared, too, with the one that the model gives
-    (`kerasdl.export.constants`): a wrong weight is found even where it moves the outputs by less
-    than rounding does. A tolerance of your own is about the outputs alone.
+    (`kerasdl.export.verifying.constants`): a wrong weight is found even where it moves the outputs
+    by less than rounding does. A tolerance of your own is about the outputs alone.
 
     Args:
         model: As in `to_onnx`.
@@ -284,7 +286,7 @@ def verify(
 
     References: N4 (ONNX conversion).
     """
-    from .onnx_file import names_of_ends, read, size_of
+    from .files.onnx_file import names_of_ends, read, size_of
 
     clock = Clock(progress) if progress else Clock()
     tolerance = Tolerance.given(rtol, atol)

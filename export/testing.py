@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .errors import SourceError, shown
 from .judging import Data
 from .pipeline import verify
-from .report import Report
+from .reporting.report import Report
 
 if TYPE_CHECKING:
     import keras

@@ -263,7 +263,7 @@ def _is_no_json(error: BaseException | None) -> bool:
 
 def _tell_what_was_written(report: Any) -> None:
     """What a failed export did not write is not there, whatever the numbers say now."""
-    from kerasdl.export.report import NOT_WRITTEN
+    from kerasdl.export.reporting.report import NOT_WRITTEN
 
     told = f"{NOT_WRITTEN} by that export"
     if report.passed:
@@ -321,7 +321,7 @@ def _tell(error: Any, report: Any, as_json: bool) -> None:
 
 def _check_target(report_file: Path | None, *others: Path | None) -> None:
     """Find out before the work begins whether the report can be written."""
-    from kerasdl.export.write import check_target
+    from kerasdl.export.files.write import check_target
 
     if report_file is not None:
         check_target(report_file, *others)

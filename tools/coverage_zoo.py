@@ -41,7 +41,7 @@ from rich.table import Table
 from zoo_models import CASES, batch, build, one_or_all
 
 from kerasdl import export
-from kerasdl.export.runtime import open_session
+from kerasdl.export.files.runtime import open_session
 
 BATCH_SIZES = (1, 3, 32)
 

@@ -37,17 +37,17 @@ from rich.progress import track
 from rich.table import Table
 
 from kerasdl import export
-from kerasdl.export.channels import channel_means, channel_spread, is_float
-from kerasdl.export.checks import Check
 from kerasdl.export.clock import Clock
-from kerasdl.export.constants import Constants, check_constants
-from kerasdl.export.ends import Ends
+from kerasdl.export.converting.opset import DEFAULT_OPSET
+from kerasdl.export.files.ends import Ends
 from kerasdl.export.formats import FLOAT32
-from kerasdl.export.opset import DEFAULT_OPSET
-from kerasdl.export.parity import Judge
-from kerasdl.export.program import KerasProgram
-from kerasdl.export.samples import random_rows
-from kerasdl.export.truth import Truth
+from kerasdl.export.programs.program import KerasProgram
+from kerasdl.export.verifying.channels import channel_means, channel_spread, is_float
+from kerasdl.export.verifying.checks import Check
+from kerasdl.export.verifying.constants import Constants, check_constants
+from kerasdl.export.verifying.parity import Judge
+from kerasdl.export.verifying.samples import random_rows
+from kerasdl.export.verifying.truth import Truth
 from random_networks import build, recipe_of
 
 ERROR = 1e-3

@@ -16,8 +16,8 @@ from keras import layers
 from onnx import numpy_helper
 
 from kerasdl import export
-from kerasdl.export.graph import flatten_layers
-from kerasdl.export.trace import trace
+from kerasdl.export.graphs.graph import flatten_layers
+from kerasdl.export.graphs.trace import trace
 
 NORMALIZATIONS = (
     layers.BatchNormalization,

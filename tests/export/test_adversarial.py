@@ -32,7 +32,8 @@ def test_nested_model_whose_dictionary_keys_are_not_its_input_names(tmp_path, re
 
 def test_a_wrong_trace_is_not_taken_for_rounding(tmp_path, monkeypatch):
     """The noise comes from a run of the graph; it must not hide an error of the graph."""
-    from kerasdl.export import conversion, program
+    from kerasdl.export import conversion
+    from kerasdl.export.programs import program
 
     right = conversion.trace
 

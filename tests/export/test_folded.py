@@ -15,7 +15,7 @@ from own_layers import Computing
 import kerasdl
 from kerasdl import export
 from kerasdl.export import folded as folded_module
-from kerasdl.export import folding
+from kerasdl.export.folding import folding
 from random_networks import build, randomize, recipes
 
 

@@ -17,8 +17,8 @@ from keras import layers
 import kerasdl
 from kerasdl import export
 from kerasdl.export import conversion
-from kerasdl.export import convert as convert_module
-from kerasdl.export.widened import Widened
+from kerasdl.export.converting import convert as convert_module
+from kerasdl.export.programs.widened import Widened
 from random_networks import build, randomize, recipes
 
 

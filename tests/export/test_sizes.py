@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 
 from kerasdl import export
-from kerasdl.export.runtime import open_session
+from kerasdl.export.files.runtime import open_session
 
 pytestmark = pytest.mark.tensorflow
 

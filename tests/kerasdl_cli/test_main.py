@@ -15,9 +15,10 @@ import pytest
 from keras import layers
 from typer.testing import CliRunner
 
-from kerasdl.export import Port, Report, TargetError, report
-from kerasdl.export.checks import Check
-from kerasdl.export.report import NOT_WRITTEN
+from kerasdl.export import Port, Report, TargetError
+from kerasdl.export.reporting import report
+from kerasdl.export.reporting.report import NOT_WRITTEN
+from kerasdl.export.verifying.checks import Check
 from kerasdl_cli import helping, options
 from kerasdl_cli.main import _tell_what_was_written, app
 

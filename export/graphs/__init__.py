@@ -1,0 +1,1 @@
+"""Keras models as graphs of layers, and layers as what they are at inference."""

@@ -1,0 +1,1 @@
+"""float16, bfloat16 and int8."""

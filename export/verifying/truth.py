@@ -1,0 +1,166 @@
+"""Truth: what a model makes of batches, in its own precision and in float64.
+
+Most models treat each row by itself. Then a float64 run of the different rows gives the truth of
+every batch that is made of them. Whether a model is like that is seen in its own runs: those of
+the first few rows, of the first batch and of the last one must agree with the same rows of all.
+Where they do not, every batch is run in float64 by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+
+from ..errors import reason
+from ..formats import FLOAT32, SAFETY, Format
+from ..programs.program import Arrays, Program
+from ..programs.rounding import mean_reach, unknown_reach
+from .channels import channel_errors, channel_noise
+from .samples import FEW_ROWS, Batch, Rows
+
+RUNS, LITTLE_WORK = 3, 200_000
+"""Runs to find the reach, for models that compute at most so many numbers for one row."""
+RUNS_OF_STEPS = 16
+"""The same for int8: what rounds a weight there is one draw, for all rows alike."""
+MANY = 16
+"""Rows from which the mean of the squares of errors is judged."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a batch should give.
+
+    Attributes:
+        inputs: The batch.
+        data: What kind of data it is: see `samples.py`.
+        native: Keras' own outputs.
+        exact: The float64 outputs; the same as `native` where there is no float64 run.
+        reach: How far rounding moves each number of the outputs.
+        sure: Whether the reach comes from several runs.
+    """
+
+    inputs: Arrays
+    data: str
+    native: Arrays
+    exact: Arrays
+    reach: Arrays
+    sure: bool = False
+
+    @property
+    def batch(self) -> int:
+        """Number of rows."""
+        return next((len(array) for array in self.inputs if array.ndim), 1)
+
+    @property
+    def means(self) -> bool:
+        """Whether the noise is known well enough for a mean of its squares to be judged."""
+        return self.sure and self.different_rows >= MANY
+
+    @property
+    def different_rows(self) -> int:
+        """How many rows of the batch are no repetitions."""
+        if any(array.ndim == 0 for array in self.inputs):
+            return 1
+        rows = zip(*self.inputs, strict=False)
+        return len({tuple(np.asarray(part).tobytes() for part in row) for row in rows})
+
+
+class Witness:
+    """Runs the model.
+
+    Args:
+        program: The model.
+        stored: The numbers of the file that is to be judged.
+
+    Attributes:
+        float64_failure: Why there is no float64 run, or None.
+    """
+
+    def __init__(self, program: Program, stored: Format = FLOAT32) -> None:
+        self.program = program
+        self.stored = stored
+        self.float64_failure: str | None = None
+        self._rng = np.random.default_rng(1)
+
+    @np.errstate(all="ignore")  # what overflows is seen in the results
+    def of(self, rows: Rows) -> list[Truth]:
+        """The truth of every batch of the rows."""
+        whole = self._run(rows.arrays, rows.batches[0].data)
+        ends = rows.batches[0], rows.batches[-1]
+        parts = [
+            self._part(whole, rows, batch, any(batch is end for end in ends))
+            for batch in rows.batches
+        ]
+        found = [part for part in parts if part is not None]
+        if len(found) == len(parts):
+            return found
+        return [self._run(rows.batch(batch), batch.data) for batch in rows.batches]
+
+    def _run(self, inputs: Arrays, data: str) -> Truth:
+        native = self.program.run(inputs)
+        exact, reach = self._wide(inputs, native)
+        return Truth(inputs, data, native, exact, reach, self.stored is FLOAT32 and self._runs > 1)
+
+    def _part(self, whole: Truth, rows: Rows, batch: Batch, run: bool) -> Truth | None:
+        """The truth of one batch, taken from that of all rows; None if it cannot be."""
+        if np.array_equal(batch.places, np.arange(rows.count)):
+            return whole
+        outputs = (*whole.native, *whole.exact, *whole.reach)
+        if any(y.ndim == 0 or len(y) != rows.count for y in outputs):
+            return None
+        places = batch.places
+        native, exact, reach = (
+            [y[places] for y in arrays] for arrays in (whole.native, whole.exact, whole.reach)
+        )
+        part = Truth(rows.batch(batch), batch.data, native, exact, reach, whole.sure)
+        if not run and (places[0] > 0 or len(places) > FEW_ROWS):
+            return part
+        own = self.program.run(part.inputs)
+        return replace(part, native=own) if _agree(own, part) else None
+
+    def _wide(self, inputs: Arrays, native: Arrays) -> tuple[Arrays, Arrays]:
+        if self.float64_failure is None:
+            try:
+                exact = self.program.run_float64(inputs)
+                reach = self._reach(inputs, exact)
+                pairs = [_shortened(*each) for each in zip(exact, reach, native, strict=True)]
+                return [one for one, _ in pairs], [other for _, other in pairs]
+            # A custom layer may refuse float64 in any way it likes.
+            except Exception as error:  # noqa: BLE001
+                self.float64_failure = reason(error)
+        return native, [unknown_reach(y, self.stored) for y in native]
+
+    def _reach(self, inputs: Arrays, exact: Arrays) -> Arrays:
+        reaches = self.program.reaches(inputs, exact, self._rng, self.stored)
+        reach = mean_reach(list(islice(reaches, self._runs)))
+        return [self.stored.reach_factor * each for each in reach]
+
+    @property
+    def _runs(self) -> int:
+        little = self.float64_failure is None and self.program.work() <= LITTLE_WORK
+        if not little:
+            return 1
+        return RUNS_OF_STEPS if self.stored.results.steps else RUNS
+
+
+def _shortened(
+    exact: np.ndarray, reach: np.ndarray, native: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest number of a type, as the maximum of nothing has it, is another one in float64."""
+    if exact.dtype != np.float64 or native.dtype.kind != "f" or native.shape != exact.shape:
+        return exact, reach
+    lowest = np.abs(exact) >= np.finfo(np.float64).max / 2
+    if not lowest.any():
+        return exact, reach
+    short = np.copysign(np.finfo(native.dtype).max, exact)
+    return np.where(lowest, short, exact), np.where(lowest, 0.0, reach)
+
+
+def _agree(results: Arrays, truth: Truth) -> bool:
+    """Whether these are the truth but for rounding."""
+    return all(
+        bool(np.all(channel_errors(y, native, exact) <= SAFETY * channel_noise(native, exact, r)))
+        for y, native, exact, r in zip(results, truth.native, truth.exact, truth.reach, strict=True)
+    )
