@@ -1,13 +1,15 @@
 """Alone: what each call of `to_onnx`, `verify`, `inspect` and `fold` needs around it.
 
 One at a time, because tracing changes layers, and tf2onnx, for as long as it takes; where
-TensorFlow and Keras compute with numbers, not inside of a graph that is being built; and without
-TensorFlow's advice on how often a function is traced.
+TensorFlow and Keras compute with numbers, not inside of a graph that is being built; without
+TensorFlow's advice on how often a function is traced, and without NumPy's on numbers that overflow,
+which the comparison sees. Python's random numbers go on where they were.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,8 +30,10 @@ R = TypeVar("R")
 LOCK = threading.RLock()
 SWITCHES = ("external_data", "layers", "unsafe")
 """Options that are true or false. `unsafe="no"` must not let code run."""
-RETRACING = "triggered tf.function retracing"
-"""In TensorFlow's warning of a function that is traced again and again."""
+NOT_TOLD = ("triggered tf.function retracing", "Fingerprint was found, but")
+"""In TensorFlow's words of a function that is traced again and again, and of a SavedModel whose
+fingerprint is damaged, with a traceback."""
+LOGGERS = ("tensorflow", "absl")
 
 
 def alone(function: Callable[P, R]) -> Callable[P, R]:
@@ -44,14 +48,14 @@ def alone(function: Callable[P, R]) -> Callable[P, R]:
     def call(*arguments: P.args, **keywords: P.kwargs) -> R:
         _check_place(function.__name__)
         _check_options(keywords)
-        with LOCK, _no_word_of_retracing():
+        with LOCK, _quiet_loggers(), np.errstate(all="ignore"), _same_chance():
             return function(*arguments, **keywords)
 
     return call
 
 
 @contextmanager
-def _no_word_of_retracing() -> Iterator[None]:
+def _quiet_loggers() -> Iterator[None]:
     """Keep TensorFlow from calling it expensive that functions are traced anew, as here they must.
 
     What another thread does meanwhile is told as ever.
@@ -59,14 +63,26 @@ def _no_word_of_retracing() -> Iterator[None]:
     own = threading.get_ident()
 
     def is_told(record: logging.LogRecord) -> bool:
-        return record.thread != own or RETRACING not in record.getMessage()
+        return record.thread != own or not any(map(record.getMessage().__contains__, NOT_TOLD))
 
-    logger = tf.get_logger()
-    logger.addFilter(is_told)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.addFilter(is_told)
     try:
         yield
     finally:
-        logger.removeFilter(is_told)
+        for logger in loggers:
+            logger.removeFilter(is_told)
+
+
+@contextmanager
+def _same_chance() -> Iterator[None]:
+    """Leave Python's random numbers as they were: Keras draws the seeds of new layers from them."""
+    state = random.getstate()
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def _check_place(name: str) -> None:

@@ -9,6 +9,7 @@ In float16 the recurrent steps are written behind the quantization.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -84,8 +85,9 @@ def convert_program(
     """
     import onnx_ir as ir
 
-    nodes = program.graph.nodes if isinstance(program, KerasProgram) else ()
-    with plain_names(nodes):
+    model_of_keras = program if isinstance(program, KerasProgram) else None
+    nodes = model_of_keras.graph.nodes if model_of_keras else ()
+    with plain_names(nodes), model_of_keras.apart() if model_of_keras else nullcontext():
         with clock.stage("fold", "folding"):
             graph, folds, dropped = plan(program, stored)
         with clock.stage("convert", "converting"):

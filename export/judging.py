@@ -18,6 +18,7 @@ from .files.runtime import RefusedError
 from .formats import FLOAT32, Format
 from .graphs.graph import layer_of
 from .ports import Port, seen
+from .programs.confusions import biases_along_last
 from .programs.program import KerasProgram, Program
 from .reporting.report import Report
 from .verifying.clipping import furthest
@@ -129,11 +130,35 @@ def compare(report: Report, judge: Judge, file: Path, clock: Clock) -> None:
         with clock.stage("layers", "looking for the range that is too small"):
             inputs = judge.telling(report.checks).inputs
             report.beyond = furthest(file, judge.program, inputs)
+    note_confusions(report, judge.program)
     if judge.edge_failure is not None:
         report.notes.append(
             "random data was not joined by zeros, large numbers and ties, on which Keras stops: "
             + judge.edge_failure
         )
+
+
+def note_confusions(report: Report, program: Program) -> None:
+    """Say where Keras takes one axis for another, so that its own runs contradict each other."""
+    if not isinstance(program, KerasProgram):
+        return
+    for rows in sorted(program.confused):
+        report.notes.append(
+            f"Keras takes a batch of {rows} rows for {rows} channels where this model adds one "
+            "number per row, and gives it other outputs than the same rows in another batch; the "
+            "file gives the same ones"
+        )
+    for layer in biases_along_last(program.graph):
+        report.notes.append(
+            f"Keras adds the bias of `{layer}` (channels_first) along the last axis, which has as "
+            "many elements as there are channels, and in `predict` along the channels wherever "
+            "TensorFlow fuses the two; take channels_last, or no bias"
+        )
+
+
+def is_confusion(note: str, layer: str | None) -> bool:
+    """Whether a note says that Keras contradicts itself in a layer."""
+    return note.startswith(f"Keras adds the bias of `{layer}`")
 
 
 def as_seen(report: Report, judge: Judge) -> list[Port]:
@@ -209,22 +234,24 @@ def judge_by_constants(report: Report, stored: Format, pieces: Sequence[str]) ->
         pieces: Its notes of what the search has found.
     """
     report.layers = _with_constants(report)
-    if not report.passed and (report.layer is None or stored is not FLOAT32):
-        _name_by_constants(report, pieces)
+    if not report.passed:
+        _name_by_constants(report, stored, pieces)
 
 
-def _name_by_constants(report: Report, pieces: Sequence[str]) -> None:
+def _name_by_constants(report: Report, stored: Format, pieces: Sequence[str]) -> None:
     """Take the layer of the first constant that is wrong for the one where a file begins to differ.
 
-    In float32 only where the search has found none, for it knows the layers that were folded into
-    that one, too. In other formats rounding hides from it what the constants show.
+    Constants are compared where the graphs are the same, so nothing else is wrong. Which of the
+    layers that are folded into one it is, only the search knows, and in float32 alone: in other
+    formats rounding hides from it what the constants show.
     """
     wrong = () if report.constants is None else report.constants.wrong
-    layer = next((constant.layer for constant in wrong if constant.layer), None)
-    if layer is not None:
-        report.layer = layer
-        others = [note for note in pieces if f"`{layer}`" not in note]
-        report.notes = [note for note in report.notes if note not in others]
+    first = next((constant for constant in wrong if constant.layer), None)
+    if first is None or (stored is FLOAT32 and report.layer in {first.layer, *first.folded}):
+        return
+    report.layer = first.layer
+    others = [note for note in pieces if f"`{first.layer}`" not in note]
+    report.notes = [note for note in report.notes if note not in others]
 
 
 def _with_constants(report: Report) -> list[LayerCheck]:

@@ -16,9 +16,10 @@ from .alone import alone
 from .clock import Clock
 from .conversion import convert_program
 from .converting.opset import check_opset
-from .errors import ConversionError, OptionError, SourceError
+from .errors import ConversionError, OptionError, SourceError, TargetError
 from .files.ends import Ends
 from .files.metadata import is_careful, metadata, parity_entry
+from .files.onnx_file import has_foreign_name
 from .files.serialize import external_data as data_of
 from .files.serialize import needs_external_data, serialize
 from .files.write import PendingPair, check_target, pending
@@ -30,6 +31,7 @@ from .judging import (
     as_seen,
     compare,
     figures,
+    is_confusion,
     judge_by_constants,
     look_at_layers,
     note_names,
@@ -88,7 +90,8 @@ def to_onnx(
     The file is written only after it agreed with Keras in onnxruntime: at batch sizes 1, 3 and
     32, with the runtime's optimizations off and on, within a tolerance derived from a float64
     run of the same model (`kerasdl.export.verifying.parity`). A file that stood at `path` stays
-    untouched otherwise. The model itself is not changed.
+    untouched otherwise. The model itself is not changed, but do not call it from another thread
+    meanwhile: its layers compute in float64 for a part of that time.
 
     Args:
         model: A built Keras model (Sequential, Functional or subclassed), or the path of a
@@ -149,6 +152,8 @@ def to_onnx(
     )
     opset = check_opset(opset)
     target = check_target(path, model, data, calibration)
+    if has_foreign_name(target):
+        raise TargetError(f"{path} has the name of another format. Let it end in .onnx.")
     with clock.stage("source", "reading the model"):
         program = open_source(model, unsafe=unsafe, imports=imports)
     ends.check(program.inputs, program.outputs)
@@ -386,6 +391,7 @@ def _verdict(report: Report) -> str:
     if report.beyond_ranges:
         return f"ONNX and Keras disagree: largest error {report.max_error:.3g}; {report.failure}."
     where = f" They begin to differ at layer `{report.layer}`." if report.layer else ""
+    where += "".join(f" {note}." for note in report.notes if is_confusion(note, report.layer))
     advice = "" if report.precision == FLOAT32.name else f" {ADVICE.format(report.precision)}"
     error = f"largest error {report.max_error:.3g}"
     if math.isinf(report.max_error):

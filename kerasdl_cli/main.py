@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -288,7 +288,9 @@ def _answering(as_json: bool, report_file: Path | None = None) -> Iterator[Calla
         with quiet_start():
             from kerasdl.export import ExportError
         try:
-            yield status.update
+            # What a module of `--import` prints is no part of the answer.
+            with redirect_stdout(sys.stderr) if as_json else nullcontext():
+                yield status.update
         except ExportError as error:
             status.stop()
             _fail(error, as_json, report_file)

@@ -169,6 +169,8 @@ def _global_average(layer: Any, inputs: Any) -> Any:
 def _layer_normalization(layer: Any, inputs: Any) -> Any:
     rank = inputs.shape.rank
     axes = layer.axis if isinstance(layer.axis, list | tuple) else [layer.axis]
+    if not inputs.dtype.is_floating:  # what lookups count, which Keras' own call rounds
+        return type(layer).call(layer, inputs)
     if rank is None or sorted(axis % rank for axis in axes) != [*range(rank - len(axes), rank)]:
         return type(layer).call(layer, inputs)
     extents = inputs.shape[rank - len(axes) :]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from ..errors import ConversionError, reason
+from ..errors import ConversionError, ExportError, reason
 from ..graphs.graph import Graph, Node, layer_of
 from ..programs.grouped import uncompiled_traces
 from ..programs.precision import in_float32
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 _OF_PYTHON = " It calls Python, which a file cannot: write the layer with `keras.ops`."
 ADVICE = dict.fromkeys(("EagerPyFunc", "PyFunc", "PyFuncStateless"), _OF_PYTHON)
 """What to do about operations that a file cannot have."""
+TAKEN = "provision more than one single cluster"
+"""In what TensorFlow says of a second `Cluster`."""
 
 
 def convert_graph(graph: Graph, opset: int | None, careful: bool = False) -> ir.Model:
@@ -128,7 +130,13 @@ def convert(
             raise
         # tf2onnx raises whatever its handlers run into.
         except Exception as error:
-            raise ConversionError(reason(error)) from error
+            if TAKEN in str(error):
+                raise ExportError(
+                    "TensorFlow's graph optimizer is taken by another part of this process, or was "
+                    "left so by an interruption. End that part, or start Python anew."
+                ) from error
+            missing = "tf2onnx knows nothing of " if isinstance(error, KeyError) else ""
+            raise ConversionError(f"{missing}{reason(error)}") from error
     _refuse_foreign(model, log, names)
     _refuse_later(model, opset or MAXIMUM_OPSET, names)
     return model

@@ -48,13 +48,19 @@ def read(path: str | os.PathLike[str], *, beside_model: bool = True) -> onnx.Mod
     wrong = next(_wrong_texts(proto, "model"), None) or next(_wrong_types(proto), None)
     if wrong is not None:
         raise SourceError(f"{file} is no valid ONNX file: {wrong}.")
-    if beside_model and onnx.serialization.registry.get_format_from_file_extension(
-        file.suffix
-    ) not in {None, PROTOBUF}:
+    if beside_model and has_foreign_name(file):
         raise SourceError(
             f"{file} is an ONNX file with the name of another format. Let its name end in .onnx."
         )
     return proto
+
+
+def has_foreign_name(file: Path) -> bool:
+    """Whether onnx takes a file of this name for one of its other formats, such as JSON."""
+    import onnx
+
+    known = onnx.serialization.registry.get_format_from_file_extension(file.suffix)
+    return known not in {None, PROTOBUF}
 
 
 def is_onnx(file: Path) -> bool:
@@ -103,6 +109,10 @@ def _places(proto: onnx.ModelProto) -> Iterator[str]:
 
 def _check_place(file: Path, beside_model: bool) -> None:
     """Tell what is no file, or none that may be read, from a damaged one."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError as error:
+        raise SourceError(f"The name of {file} is not UTF-8. Rename it.") from error
     try:
         if not file.exists():
             raise SourceError(f"{file} does not exist. Give an ONNX file.")

@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,9 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 TOKEN = r"[0-9a-f]{8}"
+SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
+PROCESSES = ("/proc/", "/dev/fd/")
+"""Where streams are found that lead elsewhere, such as to the file of a shell's `>`."""
 
 
 def check_target(path: str | os.PathLike[str], *sources: object) -> Path:
@@ -47,8 +51,16 @@ def check_target(path: str | os.PathLike[str], *sources: object) -> Path:
         SourceError: A source is no path.
     """
     try:
+        text = os.fsdecode(path)
+        text.encode()
+        if text.endswith(SEPARATORS):
+            raise TargetError(f"{text} names a folder. Name a file, such as {text}model.onnx.")
+        if text.startswith(PROCESSES) or _leads_to_process(text):
+            raise TargetError(f"{text} is a stream of a process. Name a file.")
         target = Path(path).resolve()
         _check_target(target)
+    except UnicodeEncodeError as error:
+        raise TargetError(f"{path} cannot be written: its name is not UTF-8. Rename it.") from error
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise TargetError(f"{path} cannot be written: {reason(error)}.") from error
     paths = [one for one in sources if isinstance(one, str | os.PathLike)]
@@ -61,6 +73,11 @@ def check_target(path: str | os.PathLike[str], *sources: object) -> Path:
             f"{path} is the model itself, or the data, or lies in it. Name another target."
         )
     return target
+
+
+def _leads_to_process(text: str) -> bool:
+    """Whether it is a link such as /dev/stdout."""
+    return os.path.islink(text) and os.readlink(text).startswith(PROCESSES)
 
 
 def _check_target(target: Path) -> None:
@@ -116,6 +133,7 @@ class Pending:
             TargetError: The system refuses.
         """
         with _refused(self._target):
+            _take_mode(self._target, self.path)
             if not self._named:
                 source = f"/proc/self/fd/{self._descriptor}"
                 # Only with a `src_dir_fd` does Python ask the system to follow the link.
@@ -187,6 +205,7 @@ class PendingPair:
             TargetError: The system refuses.
         """
         with _refused(self._target):
+            _take_mode(self._target, self.path)
             if self._data:
                 os.replace(self._folder / self._data, self._target.with_name(self._data))
                 _sync_folder(self._target.parent)
@@ -239,6 +258,12 @@ def write(target: Path, content: bytes) -> None:
     with pending(target) as file:
         file.fill([content])
         file.keep()
+
+
+def _take_mode(old: Path, new: Path) -> None:
+    """Let who may read and write the old file do so with the one that takes its place."""
+    with suppress(FileNotFoundError):
+        new.chmod(stat.S_IMODE(old.stat().st_mode))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import keras
@@ -21,6 +22,7 @@ from ..graphs.graph import Node, Value, flatten_layers
 from ..graphs.inference import float64, map_of
 from ..graphs.trace import closed_inputs, open_function, trace, without_bfloat16
 from ..ports import Port, is_any_batch
+from .confusions import rows_apart
 from .precision import absorbing, float64_run, in_float32, is_narrow, widen
 from .ranges import Range, range_of
 from .rounding import distance, move_input, move_results
@@ -75,6 +77,7 @@ class KerasProgram:
 
     Attributes:
         by_operations: Whether the layers could not run in float64, so that their operations are.
+        confused: Numbers of rows that Keras takes for channels in a sum (`confusions.py`).
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -85,6 +88,7 @@ class KerasProgram:
         self.outputs = self.graph.output_ports
         self.any_batch = is_any_batch(self.inputs)
         self.by_operations = False
+        self.confused: set[int] = set()
         self._operations = Widened(self._call)
         # Of the graph, whose operations are named after their layers.
         self._operations_of_layers = Widened(self._in_graph, self.layer_names())
@@ -94,7 +98,7 @@ class KerasProgram:
 
     def run(self, arrays: Arrays) -> Arrays:
         given = self._packed(arrays)
-        with in_float32(flatten_layers(self.model)) as scope:
+        with self.apart(), in_float32(flatten_layers(self.model)) as scope:
             before = dict(scope.state_mapping)
             outputs = _flat(self.model(given, training=False))
             after = scope.state_mapping.items()
@@ -127,6 +131,10 @@ class KerasProgram:
                 )
         return ConversionError(f"Model `{self.name}` gives other outputs in each call.")
 
+    def apart(self) -> AbstractContextManager[None]:
+        """Lets rows be rows, whatever their number, unless the model itself fixes that."""
+        return rows_apart(self.confused) if self.any_batch else nullcontext()
+
     @property
     def narrow(self) -> bool:
         """Whether some layers compute in bfloat16, and here in float32."""
@@ -143,7 +151,7 @@ class KerasProgram:
 
     def _layers_in_float64(self, arrays: Arrays) -> Arrays:
         wide = [widen(array) for array in arrays]
-        with float64_run(flatten_layers(self.model)):
+        with self.apart(), float64_run(flatten_layers(self.model)):
             self.graph(*self._first_row(wide), after=_refuse_float32)
             outputs = self.model(self._packed(wide), training=False)
         return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
@@ -155,12 +163,12 @@ class KerasProgram:
 
     def _call(self, *tensors: Any) -> list[Any]:
         layers = flatten_layers(self.model)
-        with in_float32(layers), absorbing(layers):
+        with self.apart(), in_float32(layers), absorbing(layers):
             return list(tree.flatten(self.model(self._packed(tensors), training=False)))
 
     def _in_graph(self, *tensors: Any) -> list[Any]:
         layers = flatten_layers(self.model)
-        with in_float32(layers), absorbing(layers):
+        with self.apart(), in_float32(layers), absorbing(layers):
             return self.graph(*tensors)
 
     def reaches(
@@ -190,10 +198,10 @@ class KerasProgram:
             return [move_input(x, rng, stored) if moves else x for x, moves in pairs]
 
         layers = flatten_layers(self.model)
-        with float64_run(layers):
+        with self.apart(), float64_run(layers):
             still = self._still(wide, exact)
         while True:
-            with float64_run(layers, perturb=rng, stored=stored):
+            with self.apart(), float64_run(layers, perturb=rng, stored=stored):
                 moved = self.graph(*given(), after=move)
             yield [distance(a, b) for a, b in zip(moved, still, strict=True)]
 

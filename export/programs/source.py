@@ -17,6 +17,7 @@ from pathlib import Path
 import keras
 
 from ..errors import OptionError, SourceError, reason, shown
+from .h5_file import check_h5
 from .program import KerasProgram, Program
 from .saved_model import SavedModelProgram
 from .side_effects import side_effects
@@ -65,6 +66,8 @@ def open_source(
     try:
         if not path.exists():
             raise SourceError(f"{path} does not exist. Give {accepted}.")
+        if not (path.is_file() or path.is_dir()):
+            raise SourceError(f"{path} is no ordinary file. Give {accepted}.")
         if (path / "saved_model.pb").is_file():
             return _load_saved_model(path, unsafe)
         return KerasProgram(_load_keras(path, unsafe, accepted))
@@ -132,6 +135,8 @@ def _check_container(path: Path, accepted: str) -> None:
         raise SourceError(f"{path} is not a model. Give {accepted}.")
     if suffix == ".keras":
         _check_archive(path)
+    else:
+        check_h5(path)
 
 
 def _check_archive(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import ExportError
 from .report import Report
 
@@ -20,3 +22,6 @@ class ParityError(ExportError):
         super().__init__(message)
         self.report = report
         self.layer = layer
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.report, self.layer)

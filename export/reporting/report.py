@@ -352,6 +352,8 @@ class Report:
         if not isinstance(path, str | os.PathLike):
             raise SourceError(f"The report must be the path of a file. Received: {shown(path)}.")
         try:
+            if Path(path).exists() and not Path(path).is_file():
+                raise SourceError(f"{path} is no ordinary file. Give a report's JSON file.")
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise SourceError(f"{path} cannot be read: {reason(error)}.") from error

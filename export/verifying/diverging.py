@@ -125,12 +125,16 @@ class _Search:
     def _look(self) -> None:
         """Look for all values that are not held yet among those of the file."""
         sizes: dict[int, list[str]] = {}
+        wrong = self._wrong_outputs(self.inner.values)
+        pairs = zip(self.graph.outputs, self.inner.outputs, strict=True)
+        # The numbers of an output may be another layer's, too, where it does nothing to them.
+        missing = {id(value) for value, name in pairs if name in wrong}
         for name in self.inner.values:
             sizes.setdefault(self.inner.values[name].size, []).append(name)
         for node in self.graph.nodes:
             for value in node.outputs:
                 expected = self.expected.get(id(value))
-                if expected is not None and id(value) not in self.held:
+                if expected is not None and id(value) not in {*self.held, *missing}:
                     found = self._find(expected, sizes.get(expected.native.size, ()))
                     if found is not None:
                         self.held[id(value)] = found
@@ -226,9 +230,16 @@ class _Search:
                     turned.update(map(id, node.inputs))
                     doubted = True
                 doubted = doubted or (held is not None and held.strain > FIRM)
+                doubted = doubted or self._is_passed(node, held)
             if doubted:
                 found.append(node)
         return found[::-1]
+
+    def _is_passed(self, node: Node, held: _Held | None) -> bool:
+        """Whether a layer gives on these data what it is given: then it holds the same value, and
+        what the file made of the layer itself is not among what is held."""
+        given = (self.held.get(id(value)) for value in node.inputs)
+        return held is not None and held.name in {one.name for one in given if one is not None}
 
     def _attempts(
         self, suspects: Sequence[Node], free: Sequence[str]
@@ -259,11 +270,11 @@ class _Search:
             if expected is None or expected.native.dtype.kind not in "fiub":
                 continue
             held = self.held.get(id(value))
+            size = expected.native.size
+            names = [name for name in free if self.inner.values[name].size == size][:PLACES]
             if held is not None:
-                names, read = [], [held.name]
+                names, read = names if self._is_passed(node, held) else [], [held.name]
             else:
-                size = expected.native.size
-                names = [name for name in free if self.inner.values[name].size == size][:PLACES]
                 inputs = (self.held.get(id(given)) for given in node.inputs)
                 read = list(dict.fromkeys(one.name for one in inputs if one is not None))
                 read = [name for name in read if self.inner.values[name].size == size]

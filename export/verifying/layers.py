@@ -169,7 +169,7 @@ def expected_values(
 def _expected_values(program: KerasProgram, arrays: Arrays, stored: Format) -> dict[int, Expected]:
     graph = program.graph
     rng = np.random.default_rng(2)
-    with in_float32(graph.layers()):
+    with program.apart(), in_float32(graph.layers()):
         native = _values(program, arrays)
     exact, reach = native, {key: unknown_reach(y, stored) for key, y in native.items()}
     # What int8 rounds, the factors of products, only operations show.
@@ -205,9 +205,9 @@ def _by_layers(
     """Every value in float64, and moved as rounding might."""
     wide = [widen(array) for array in arrays]
     layers = program.graph.layers()
-    with float64_run(layers):
+    with program.apart(), float64_run(layers):
         exact = _values(program, wide)
-    with float64_run(layers, perturb=rng, stored=stored):
+    with program.apart(), float64_run(layers, perturb=rng, stored=stored):
         near = [move_input(array, rng, stored) for array in wide]
         moved = _values(program, near, lambda node, y: move_results(node, y, rng, stored))
     return exact, moved
@@ -220,7 +220,8 @@ def _by_operations(
     keys: list[int] = []
 
     def call(*tensors: Any) -> list[Any]:
-        with in_float32(program.graph.layers()), absorbing(program.graph.layers()):
+        layers = program.graph.layers()
+        with program.apart(), in_float32(layers), absorbing(layers):
             found = _collected(program, tensors)
         keys[:] = found
         return list(found.values())

@@ -215,6 +215,8 @@ def load_data(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         OptionError: The file is missing or is no `.npz` file.
     """
     try:
+        if Path(path).exists() and not Path(path).is_file():
+            raise OptionError(f"{path} is no ordinary file. Give an `.npz` file.")
         with Path(path).open("rb") as file:
             start = file.read(6)
         if start == b"\x93NUMPY":
@@ -271,8 +273,10 @@ def data_rows(data: Mapping[str, Any], inputs: Sequence[Port]) -> list[Rows]:
 
 
 def _array(data: Any, port: Port) -> np.ndarray:
-    """Strings come as str, whatever holds them; bytes are UTF-8."""
+    """Numbers in the byte order of the machine; strings come as str, and bytes are UTF-8."""
     array = np.asarray(data)
+    if not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("="))
     if port.dtype != "string" or array.dtype.kind not in "OUS":
         return array
     texts = [text.decode() if isinstance(text, bytes) else text for text in array.ravel().tolist()]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from keras import layers
 
 from kerasdl import export
+from kerasdl.export.programs import h5_file
 from random_networks import randomize
 
 
@@ -345,3 +347,68 @@ def test_threads_take_turns(tmp_path):
         reports = list(pool.map(lambda path: export.to_onnx(model, path), paths))
     assert all(report.passed for report in reports)
     assert len({path.read_bytes() for path in paths}) == 1
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.textproto"])
+def test_a_target_with_the_name_of_another_format(name, tmp_path):
+    with pytest.raises(export.TargetError, match="the name of another format. Let it end in .onnx"):
+        export.to_onnx(small(), tmp_path / name)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_name_that_is_not_utf8(pair, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/o\xff.onnx"))
+    path.write_bytes(pair[1].read_bytes())
+    with pytest.raises(export.SourceError, match="is not UTF-8. Rename it"):
+        export.verify(pair[0], path)
+
+
+def test_pipes(tmp_path):
+    """Nobody writes into them, so that reading would never end."""
+    for name in ("m.keras", "m.h5", "d.npz", "r.json"):
+        os.mkfifo(tmp_path / name)
+    for name in ("m.keras", "m.h5"):
+        for call in (export.inspect, lambda path: export.to_onnx(path, tmp_path / "m.onnx")):
+            with pytest.raises(export.SourceError, match="is no ordinary file. Give a .keras"):
+                call(tmp_path / name)
+    for option in ("data", "calibration"):
+        precision = {"precision": "int8"} if option == "calibration" else {}
+        with pytest.raises(export.OptionError, match="is no ordinary file. Give an `.npz` file"):
+            export.to_onnx(
+                small(), tmp_path / "m.onnx", **{option: tmp_path / "d.npz"}, **precision
+            )
+    with pytest.raises(export.SourceError, match="is no ordinary file. Give a report"):
+        export.Report.load(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("reading", ["while True: pass", "import os; os.abort()"])
+def test_an_hdf5_file_that_is_not_read_to_its_end(reading, tmp_path, monkeypatch):
+    """As HDF5 does with some damaged files: it goes round in a circle, or ends the process."""
+    small().save(tmp_path / "m.h5")
+    assert export.inspect(tmp_path / "m.h5").parameters
+    monkeypatch.setattr(h5_file, "SECONDS", 0.5)
+    monkeypatch.setattr(h5_file, "READING", reading)
+    with pytest.raises(export.SourceError, match="is damaged: HDF5 cannot read it. Copy or save"):
+        export.to_onnx(tmp_path / "m.h5", tmp_path / "m.onnx")
+    assert os.listdir(tmp_path) == ["m.h5"]
+
+
+def test_the_other_byte_order(tmp_path, rng):
+    model, path = small(), tmp_path / "m.onnx"
+    (port,) = export.to_onnx(model, path).inputs
+    x = rng.normal(size=(64, *port.shape[1:])).astype(">f4")
+    np.savez(tmp_path / "x.npz", **{port.name: x})
+    assert export.to_onnx(model, path, data=tmp_path / "x.npz").passed
+    assert export.verify(model, path, data={port.name: x}, layers=True).passed
+    assert export.to_onnx(model, path, precision="int8", calibration={port.name: x}).passed
+
+
+def test_a_graph_optimizer_that_is_taken(tmp_path):
+    from tensorflow.python.grappler.cluster import Cluster
+
+    taken = Cluster()
+    with pytest.raises(export.ExportError, match="optimizer is taken by another part") as failure:
+        export.to_onnx(small(), tmp_path / "m.onnx")
+    assert not isinstance(failure.value, export.ConversionError)
+    taken.Shutdown()
+    assert export.to_onnx(small(), tmp_path / "m.onnx").passed

@@ -1,6 +1,7 @@
 """What exporting lets out: no warnings that are nobody's concern, modules when asked for."""
 
 import logging
+import random
 import subprocess
 import sys
 import threading
@@ -115,3 +116,37 @@ def test_testing_is_there_when_asked_for():
         [sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=True
     )
     assert run.stdout == "module 'kerasdl.export' has no attribute 'tasting'\n"
+
+
+def recurrent():
+    return keras.Sequential([keras.Input((5, 3)), layers.LSTM(4), layers.Dense(1)])
+
+
+def test_warnings_may_be_errors(tmp_path):
+    """NumPy's of TensorFlow's variables, above all, which pytest's settings here let pass."""
+    models = [recurrent(), keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])]
+    path = tmp_path / "model.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for model in models:
+            assert export.to_onnx(model, path).passed
+            assert export.verify(model, path, layers=True).passed
+            assert export.to_onnx(model, path, precision="float16").passed
+            export.inspect(model)
+        export.fold(models[1])
+
+
+def test_numpy_may_raise(tmp_path):
+    with np.errstate(all="raise"):
+        report = export.to_onnx(recurrent(), tmp_path / "model.onnx", precision="float16")
+        assert np.geterr()["over"] == "raise"
+    assert report.passed
+
+
+def test_random_numbers_of_python_go_on(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dropout(0.5)])
+    model.save(tmp_path / "model.keras")
+    state = random.getstate()
+    export.to_onnx(tmp_path / "model.keras", tmp_path / "model.onnx")
+    export.fold(model)
+    assert random.getstate() == state

@@ -609,3 +609,12 @@ main.run()
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         assert ended.returncode == expected, ended.stderr
         assert ended.stdout == "cleared away\n"
+
+
+def test_what_a_module_prints_is_no_json(folder, monkeypatch):
+    (folder / "loud.py").write_text("print('here I am')\n")
+    monkeypatch.chdir(folder)
+    result = exported(folder, "--json", "--import", "loud")
+    assert result.exit_code == OK
+    assert json.loads(result.stdout)["target"]
+    assert "here I am" in result.stderr

@@ -324,3 +324,11 @@ def test_center_crops_of_images_of_every_size(data_format, opset, tmp_path, rng)
         x = np.moveaxis(x, -1, 1).copy() if first else x
         (result,) = session.run(None, {name: x})
         np.testing.assert_allclose(result, model(x), rtol=0, atol=1e-6)
+
+
+def test_layer_normalization_of_whole_numbers(tmp_path):
+    """Which lookups give, whatever Keras says of their type."""
+    x = keras.Input((1,), dtype="string", name="x")
+    counts = layers.StringLookup(vocabulary=["a", "b"], output_mode="multi_hot")(x)
+    model = keras.Model(x, layers.LayerNormalization()(counts))
+    assert export.to_onnx(model, tmp_path / "model.onnx").passed

@@ -254,3 +254,27 @@ def test_old_data_that_cannot_be_removed(tmp_path, monkeypatch):
     write(tmp_path / "model.onnx", b"new")
     assert (tmp_path / "model.onnx").read_bytes() == b"new"
     assert data.exists()
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_permissions_are_those_of_the_old_file(external, tmp_path):
+    target = tmp_path / "model.onnx"
+    target.write_bytes(b"old")
+    target.chmod(0o604)
+    with pending(target, external=external) as file:
+        file.fill([b"new"])
+        file.keep()
+    assert target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o604
+
+
+def test_streams_and_folders_are_no_targets(tmp_path):
+    (tmp_path / "out").symlink_to("/proc/self/fd/1")
+    for stream in ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", tmp_path / "out"):
+        with pytest.raises(TargetError, match="is a stream of a process. Name a file"):
+            check_target(stream)
+    with pytest.raises(TargetError, match="names a folder. Name a file, such as .*/new/model.onnx"):
+        check_target(f"{tmp_path}/new/")
+    with pytest.raises(TargetError, match="its name is not UTF-8. Rename it"):
+        check_target(os.fsdecode(os.fsencode(tmp_path) + b"/o\xff.onnx"))
+    assert os.listdir(tmp_path) == ["out"]

@@ -1,8 +1,10 @@
 """The report: views of the same facts, back from JSON, and judged anew."""
 
+import copy
 import doctest
 import json
 import math
+import pickle
 from collections import Counter
 
 import keras
@@ -397,3 +399,10 @@ def test_load_names_the_file(tmp_path):
 
 def test_examples():
     assert doctest.testmod(module).failed == 0
+
+
+def test_the_error_goes_to_other_processes(reports):
+    error = export.ParityError("They disagree.", reports["wrong"], "dense")
+    for copied in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (str(copied), copied.layer, copied.exit_code) == ("They disagree.", "dense", 4)
+        assert copied.report.to_dict() == error.report.to_dict()

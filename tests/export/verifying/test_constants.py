@@ -618,3 +618,21 @@ def test_the_table_of_layers_has_wrong_constants_too(tmp_path):
     model.get_layer("four").bias.assign_add([0.0, -0.1, 0.0])
     loose = export.verify(model, path, layers=True, atol=1.0)
     assert all(check.passed for check in loose.layers)
+
+
+def test_the_layer_of_the_only_wrong_constant(tmp_path):
+    """In the file the activation and what is left of the normalization are one piece."""
+    x = keras.Input((3,), name="x")
+    y = keras.layers.Activation("gelu", name="gelu")(keras.layers.Dense(3, name="dense")(x))
+    model = keras.Model(x, keras.layers.BatchNormalization(name="bn")(y))
+    randomize(model, 2)
+    path = tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    proto = onnx.load(path)
+    places = [i for i, t in enumerate(proto.graph.initializer) if t.name.startswith("bn/")]
+    scale_one(proto, places[-1], 0, 1.01)
+    onnx.save(proto, path)
+    report = export.verify(model, path)
+    assert not report.passed
+    assert report.layer == "bn"
+    assert [constant.layer for constant in report.wrong_constants] == ["bn"]

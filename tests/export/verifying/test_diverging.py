@@ -416,3 +416,37 @@ def test_an_output_that_is_an_input(times, tmp_path):
     export.to_onnx(model, path)
     report = export.verify(model, path, layers=True)
     assert (report.passed, report.layers) == (True, [])
+
+
+def behind_relu(kind):
+    x = keras.Input((6,), name="x")
+    y = keras.layers.Dense(5, activation="relu", name="dense")(x)
+    y = {
+        "absolute": keras.ops.abs,
+        "leaky": keras.layers.LeakyReLU(0.1, name="leaky"),
+        "prelu": keras.layers.PReLU(name="prelu"),
+    }[kind](y)
+    return x, y
+
+
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "operator"), [("absolute", "Abs"), ("leaky", "LeakyRelu"), ("prelu", "Neg")]
+)
+def test_a_layer_that_does_nothing_to_what_it_is_given(kind, operator, behind, tmp_path):
+    """Behind a ReLU its numbers are there twice, and what the file makes of it is another value."""
+    x, y = behind_relu(kind)
+    if behind:
+        y = keras.layers.Dense(2, name="last")(keras.layers.Activation("tanh", name="tanh")(y))
+    model = keras.Model(x, y)
+    randomize(model, 3)
+    path = tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    proto = onnx.load(path)
+    node = [node for node in proto.graph.node if node.op_type == operator][-1]
+    node.op_type = "Identity" if operator == "Neg" else "Neg"
+    del node.attribute[:]
+    onnx.save(proto, path)
+    report = export.verify(model, path, layers=True)
+    assert not report.passed
+    assert report.layer.startswith(kind)
