@@ -30,6 +30,7 @@ from .verifying.samples import (
     Rows,
     data_rows,
     edge_rows,
+    extents_of,
     has_free_axes,
     joined,
     load_data,
@@ -96,12 +97,12 @@ def _add_random(judge: Judge, optional: bool) -> None:
 
 
 def _choices(judge: Judge) -> Iterator[tuple[bool, bool, list[Rows]]]:
-    """Random rows with edges or without them, for all EXTENTS if there are free axes; and zeros.
+    """Random rows with edges or without them, for all extents of free axes; and zeros.
 
     Edges are for float32 alone, since shorter numbers are coarse where they are large.
     """
     program = judge.program
-    tried = EXTENTS if has_free_axes(program) else EXTENTS[:1]
+    tried = extents_of(program)
     for extents in tried:
         last = extents is tried[-1]
         random = random_rows(program, extents=extents, scaled=judge.stored is not FLOAT32)

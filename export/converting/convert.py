@@ -11,12 +11,13 @@ import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from ..errors import ConversionError, ExportError, reason
-from ..graphs.graph import Graph, Node, layer_of
+from ..graphs.graph import Graph, Node, layer_of, scope_of
 from ..programs.grouped import uncompiled_traces
 from ..programs.precision import in_float32
 from .calls import shorter_calls
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 _OF_PYTHON = " It calls Python, which a file cannot: write the layer with `keras.ops`."
 ADVICE = dict.fromkeys(("EagerPyFunc", "PyFunc", "PyFuncStateless"), _OF_PYTHON)
 """What to do about operations that a file cannot have."""
+NUMBERED = re.compile(r"(.+)_\d+")
+"""The scope of a layer."""
 TAKEN = "provision more than one single cluster"
 """In what TensorFlow says of a second `Cluster`."""
 
@@ -266,8 +269,14 @@ def _refuse_foreign(model: ir.Model, log: Sequence[Message], names: Sequence[str
 
 def _place(node: ir.Node, names: Sequence[str]) -> tuple[str, str | None]:
     """Where a node lies, in words, and its layer, if that is known."""
-    layer = layer_of(node.name or "", names)
-    return (f"Layer `{layer}`" if layer else f"Node `{node.name}`"), layer
+    name = node.name or ""
+    layer = layer_of(name, names)
+    if layer is None:
+        return f"Node `{name}`", None
+    # Behind the layer's own scope stand those of layers inside it, which Keras numbers.
+    inner = map(NUMBERED.fullmatch, name.removeprefix(scope_of(layer)).split("/")[1:])
+    inside = "/".join(part[1] for part in takewhile(bool, inner) if part)
+    return f"Layer `{layer}`{inside and f' (in `{inside}`)'}", layer
 
 
 def _refuse_later(model: ir.Model, opset: int, names: Sequence[str]) -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from ..errors import OptionError, reason
+from ..graphs.graph import flatten_layers
 from ..ports import Port
-from ..programs.program import Arrays, Program
+from ..programs.program import Arrays, KerasProgram, Program
 from ..programs.ranges import EDGE_ROWS, SIZES, Range, draw, edges, zeros
 
 Extents = tuple[int, int]
@@ -29,6 +31,7 @@ MUCH_WORK = 2_000_000
 EXTENTS = ((32, 7), (7, 7), (32, 16), (64, 48), (144, 144), (128, 256), (128, 2048))
 """What free axes of images and of others are given, one after the other until a model takes them:
 some concatenate what only even numbers make alike, or have windows that are longer."""
+STEPWISE = (keras.layers.RNN, keras.layers.TimeDistributed, keras.layers.Bidirectional)
 ROWS_PER_RUN = 32
 
 
@@ -157,6 +160,16 @@ def joined(rows: Sequence[Rows], behind: Sequence[Rows]) -> list[Rows]:
     pairs = zip(first.arrays, last.arrays, strict=True)
     moved = (replace(batch, places=first.count + batch.places) for batch in last.batches)
     return [Rows([np.concatenate(pair) for pair in pairs], (*first.batches, *moved), first.free)]
+
+
+def extents_of(program: Program) -> tuple[Extents, ...]:
+    """What free axes are given, in turn: small extents first where layers go along them step by
+    step."""
+    if not has_free_axes(program):
+        return EXTENTS[:1]
+    layers = flatten_layers(program.model) if isinstance(program, KerasProgram) else []
+    steps = any(isinstance(layer, STEPWISE) for layer in layers)
+    return tuple(sorted(EXTENTS, key=max)) if steps else EXTENTS
 
 
 def has_free_axes(program: Program) -> bool:

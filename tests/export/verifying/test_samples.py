@@ -11,7 +11,14 @@ from kerasdl import export
 from kerasdl.export import OptionError
 from kerasdl.export.ports import Port
 from kerasdl.export.programs.program import KerasProgram
-from kerasdl.export.verifying.samples import data_rows, edge_rows, load_data, random_rows, zero_rows
+from kerasdl.export.verifying.samples import (
+    data_rows,
+    edge_rows,
+    extents_of,
+    load_data,
+    random_rows,
+    zero_rows,
+)
 
 X = Port("x", (None, 4), "float32")
 Y = Port("y", (None,), "int32")
@@ -230,3 +237,13 @@ def test_texts_that_are_drawn_have_words():
     text = layers.TextVectorization(vocabulary=["one", "two"])
     (rows,) = random_rows(KerasProgram(keras.Model(inputs, text(inputs))))
     assert all(row[0].split() for row in rows.arrays[0])
+
+
+def test_layers_that_go_step_by_step_are_given_few_steps():
+    steps = layers.TimeDistributed(layers.GRU(3))
+    stepwise = KerasProgram(keras.Sequential([keras.Input((None, None, 3)), steps]))
+    assert extents_of(stepwise)[0] == (7, 7)
+    image = KerasProgram(keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3)]))
+    assert extents_of(image)[0] == (32, 7)
+    assert sorted(extents_of(image)) == sorted(extents_of(stepwise))
+    assert len(extents_of(KerasProgram(keras.Sequential([keras.Input((3,)), layers.ReLU()])))) == 1

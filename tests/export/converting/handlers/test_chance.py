@@ -86,3 +86,24 @@ def test_layers_that_draw_in_training_only(layer, tmp_path):
     assert export.to_onnx(model, tmp_path / "model.onnx").passed
     x = np.zeros((1, 8, 8, 3), "float32")
     np.testing.assert_array_equal(model.predict(x, verbose=0), x)
+
+
+class Sampling(layers.Layer):
+    def call(self, x):
+        return x + keras.random.normal(keras.ops.shape(x), seed=3)
+
+
+class Inside(keras.Model):
+    def __init__(self):
+        super().__init__(name="whole")
+        self.steps = keras.Sequential([layers.Dense(2), Sampling(name="draws")], name="steps")
+
+    def call(self, x):
+        return self.steps(x)
+
+
+def test_the_layer_inside_is_told(tmp_path):
+    model = Inside()
+    model(np.zeros((2, 3), "float32"))
+    with pytest.raises(export.ConversionError, match="Layer `whole` .in `steps/draws`. cannot be"):
+        export.to_onnx(model, tmp_path / "model.onnx")
