@@ -1,7 +1,7 @@
 """Conversion: from a program to an ONNX model in memory.
 
-inference form → fold → rewrite → convert → fold what is left in ONNX → guard → write recurrent
-steps → transpose → quantize → raise the operator set → settle names and orders
+inference form → fold → convert → fold what is left in ONNX → guard → write recurrent steps →
+transpose → quantize → raise the operator set → settle names and orders
 
 In float16 the recurrent steps are written behind the quantization.
 """
@@ -19,7 +19,6 @@ from .clock import Clock
 from .converting.convert import convert, convert_graph
 from .converting.opset import raise_opset, raise_to_operators
 from .converting.pin_shapes import pin_shapes
-from .converting.rewrites import rewrite
 from .files.ends import Ends
 from .folding.folding import Fold, fold
 from .formats import FLOAT32, Format
@@ -141,6 +140,5 @@ def plan(program: Program, stored: Format = FLOAT32) -> tuple[Graph | None, list
     dropped = drop_training_only(graph)
     folds = fold(graph, stored)
     graph.exact.clear()  # only folding needs them, and they are twice the weights
-    rewrite(graph)
     pin_shapes(graph)
     return graph, folds, dropped

@@ -5,8 +5,9 @@ for the shape of its input, an Embedding looks for negative indices. While a gra
 `call` of these layers is another one, at any depth: inside attention, inside subclassed models.
 Recurrent layers are one operator each (`recurrent.py`).
 
-Layers that look words up find their table in the graph. A TextVectorization strips words of
-punctuation, where Keras strips texts: that is less to join again (`handlers/text.py`).
+A TimeDistributed layer is its inner layer on all steps of all samples at once. Layers that look
+words up find their table in the graph. A TextVectorization strips words of punctuation, where Keras
+strips texts: that is less to join again (`handlers/text.py`).
 """
 
 from __future__ import annotations
@@ -246,6 +247,18 @@ def _center_crop(layer: Any, data: Any, *arguments: Any, **keywords: Any) -> Any
     return result
 
 
+def _time_distributed(layer: Any, inputs: Any, training: Any = None, mask: Any = None) -> Any:
+    """All steps of all samples at once. Keras calls the inner layer step by step, or in a loop if
+    their number is free, which tf2onnx cannot always read."""
+    shape = keras.ops.shape(inputs)
+    inner = layer.layer
+    keywords: dict[str, Any] = {"training": False} if inner._call_has_training_arg else {}
+    if mask is not None and inner._call_has_mask_arg:
+        keywords["mask"] = tf.reshape(mask, [-1, *keras.ops.shape(mask)[2:]])
+    outputs = inner.call(tf.reshape(inputs, [-1, *shape[2:]]), **keywords)
+    return tf.reshape(outputs, [-1, shape[1], *keras.ops.shape(outputs)[1:]])
+
+
 CALLS: dict[type, Callable[..., Any]] = {
     keras.layers.CenterCrop: _center_crop,
     keras.layers.Dense: _dense,
@@ -259,6 +272,7 @@ CALLS: dict[type, Callable[..., Any]] = {
     keras.layers.LayerNormalization: _layer_normalization,
     keras.layers.RandomCrop: _random_crop,
     keras.layers.StringLookup: _lookup,
+    keras.layers.TimeDistributed: _time_distributed,
     keras.layers.TextVectorization: _text_vectorization,
     keras.layers.UpSampling2D: _up_sampling,
 }

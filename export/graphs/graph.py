@@ -23,11 +23,15 @@ from keras import tree
 from ..errors import ConversionError, reason
 from ..ports import Port
 
-FIX_EXTENTS = (
-    " It needs extents that are known. Fix those that are free, the batch among them, with "
-    "`dimensions`, such as {'batch': 1} (on the command line `--dim batch=1`)."
-)
-"""Where Keras makes a tensor of a shape."""
+ADVICE = {
+    # Where Keras makes a tensor of a shape.
+    "partially known TensorShape": " It needs extents that are known. Fix those that are free, the "
+    "batch among them, with `dimensions`, such as {'batch': 1} (on the command line "
+    "`--dim batch=1`).",
+    "is not a valid scope name": " Rename it: TensorFlow, and so `predict`, takes letters, digits "
+    "and `_.-/`.",
+}
+"""What to do about an error, by words of it."""
 
 
 @dataclass(eq=False)
@@ -167,7 +171,7 @@ def naming(layer: str) -> Iterator[None]:
     except ConversionError:
         raise
     except Exception as error:
-        advice = FIX_EXTENTS if "partially known TensorShape" in str(error) else ""
+        advice = next((what for words, what in ADVICE.items() if words in str(error)), "")
         message = f"Layer `{layer}` cannot be traced: {reason(error)}{advice}"
         raise ConversionError(message, layer) from error
 

@@ -412,3 +412,11 @@ def test_a_graph_optimizer_that_is_taken(tmp_path):
     assert not isinstance(failure.value, export.ConversionError)
     taken.Shutdown()
     assert export.to_onnx(small(), tmp_path / "m.onnx").passed
+
+
+def test_names_that_tensorflow_does_not_take(tmp_path):
+    stack = [layers.Dense(3, name="a b"), layers.Dense(2, name="c d")]
+    model = keras.Sequential([keras.Input((4,)), *stack])
+    with pytest.raises(export.ConversionError, match="not a valid scope name.* Rename it") as error:
+        export.to_onnx(model, tmp_path / "m.onnx")
+    assert error.value.layer in {"a b", "c d"}

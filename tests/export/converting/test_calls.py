@@ -332,3 +332,36 @@ def test_layer_normalization_of_whole_numbers(tmp_path):
     counts = layers.StringLookup(vocabulary=["a", "b"], output_mode="multi_hot")(x)
     model = keras.Model(x, layers.LayerNormalization()(counts))
     assert export.to_onnx(model, tmp_path / "model.onnx").passed
+
+
+class Distributing(keras.Model):
+    def __init__(self, inner):
+        super().__init__()
+        self.over_time = layers.TimeDistributed(inner)
+
+    def call(self, x):
+        return self.over_time(x)
+
+
+@pytest.mark.parametrize("inner", [lambda: layers.Dense(2), lambda: layers.GRU(2)], ids=str)
+@pytest.mark.parametrize("extents", [(4, 5), (4, None), (None, 4), (None, None)])
+def test_time_distributed_twice(inner, extents, tmp_path):
+    """All steps at once, whichever of their numbers is free."""
+    inner = inner()
+    shape = (*extents, 3) if isinstance(inner, layers.Dense) else (*extents, 3, 3)
+    twice = layers.TimeDistributed(layers.TimeDistributed(inner))
+    model = keras.Sequential([keras.Input(shape), twice])
+    randomize(model, 1)
+    report = export.to_onnx(model, tmp_path / "model.onnx")
+    assert report.passed
+    assert "Loop" not in report.nodes
+    if None not in extents and isinstance(inner, layers.Dense):
+        assert report.nodes == {"Reshape": 2, "MatMul": 1, "Add": 1}
+
+
+def test_time_distributed_inside_of_a_closed_model(tmp_path):
+    x = keras.Input((None, 6, 3))
+    model = keras.Model(x, Distributing(layers.Conv1D(2, 3))(x))
+    randomize(model, 1)
+    report = export.to_onnx(model, tmp_path / "model.onnx")
+    assert (report.nodes["Conv"], report.nodes["Loop"]) == (1, 0)

@@ -12,7 +12,6 @@ from keras import layers
 
 import kerasdl
 from kerasdl.export.converting.convert import convert_graph
-from kerasdl.export.converting.rewrites import rewrite
 from kerasdl.export.folding.folding import fold
 from kerasdl.export.folding.remainder import Remainder
 from kerasdl.export.graphs.inference import drop_training_only, map_of
@@ -586,7 +585,6 @@ def bare(model):
 
 
 def onnx_nodes(graph):
-    rewrite(graph)
     return len(list(convert_graph(graph, 18).graph))
 
 

@@ -15,7 +15,6 @@ from keras import layers, ops
 
 from kerasdl import export
 from kerasdl.export.converting.convert import convert_graph
-from kerasdl.export.converting.rewrites import rewrite
 from kerasdl.export.files.serialize import serialize
 from kerasdl.export.graphs.trace import trace
 from kerasdl.export.onnx_graphs.canonical import settle
@@ -54,7 +53,6 @@ def converted(build):
     model = build()
     randomize(model, 0)
     graph = trace(model)
-    rewrite(graph)
     return convert_graph(graph, 18)
 
 

@@ -15,7 +15,6 @@ from onnx import numpy_helper
 from kerasdl import export
 from kerasdl.export import Report, conversion, pipeline
 from kerasdl.export.converting.convert import convert_graph
-from kerasdl.export.converting.rewrites import rewrite
 from kerasdl.export.files.serialize import serialize
 from kerasdl.export.formats import FORMATS
 from kerasdl.export.graphs.trace import trace
@@ -578,7 +577,6 @@ def test_no_word_of_a_piece_that_is_right(tmp_path, monkeypatch):
 def test_names_in_other_formats_tell_nothing_of_the_process(precision, rng):
     model = convolutions()
     graph = trace(model)
-    rewrite(graph)
     file = ir.to_proto(convert_graph(graph, 18)).SerializeToString()
     files = set()
     for turn in range(3):
