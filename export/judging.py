@@ -203,56 +203,63 @@ def figures(report: Report) -> dict[str, Any]:
 
 def look_at_layers(
     report: Report, judge: Judge, file: Path, clock: Clock, *, complete: bool = False
-) -> None:
-    """Where a wrong file begins to differ; and if asked to, every layer."""
+) -> Sequence[str]:
+    """Where a wrong file begins to differ; and if asked to, every layer.
+
+    Returns:
+        The layers that are one piece in the file, and the first that is wrong; none if no piece is.
+    """
     wrong = not report.passed and report.conclusive and not report.beyond_ranges
     if not (wrong or complete) or not isinstance(judge.program, KerasProgram):
-        return
+        return ()
     with clock.stage("layers", "comparing layer by layer"):
         truth = judge.telling(report.checks)
         rows = judge.rows_like(truth)
         found = check_layers(
             judge.program, file, truth.inputs, judge.stored, rows=rows, complete=complete
         )
-    report.layer = first_wrong(found) if wrong else None
     report.layers = found if complete else []
-    piece = next((one.group for one in found if one.layer == report.layer), ())
-    calls = _calls(judge.program, report.layer)
+    return first_wrong(found) if wrong else ()
+
+
+def judge_by_constants(report: Report, piece: Sequence[str]) -> Sequence[str]:
+    """Take what the constants say into the table of layers and the piece that is wrong.
+
+    Constants are compared where the graphs are the same, so nothing else is wrong than the layer of
+    the first that is, or one that is folded into it.
+
+    Args:
+        report: The report.
+        piece: The layers that the search has found.
+
+    Returns:
+        Those of them that may be wrong, or the layer that is.
+    """
+    report.layers = _with_constants(report)
+    wrong = () if report.constants is None else report.constants.wrong
+    first = next((constant for constant in wrong if constant.layer), None)
+    if report.passed or first is None:
+        return piece
+    possible = {first.layer, *first.folded}
+    return [name for name in piece if name in possible] or [str(first.layer)]
+
+
+def name_layer(report: Report, program: Program, piece: Sequence[str]) -> None:
+    """Name the first layer of a piece that is wrong, and the others that may be it.
+
+    Args:
+        report: The report.
+        program: The model.
+        piece: Names of layers in the order in which they compute; none names nothing.
+    """
+    report.layer = next(iter(piece), None)
+    calls = _calls(program, report.layer)
     if len(calls) > 1 and calls[0] != report.layer:
         number = calls.index(str(report.layer)) + 1
         report.notes.append(f"`{report.layer}` is call {number} of layer `{calls[0]}`")
     if len(piece) > 1:
         names = ", ".join(f"`{name}`" for name in piece)
         report.notes.append(f"in the file {names} are one piece, and any of them may be wrong")
-
-
-def judge_by_constants(report: Report, stored: Format, pieces: Sequence[str]) -> None:
-    """Take what the constants say into the table of layers and the name of the first wrong one.
-
-    Args:
-        report: The report.
-        stored: The numbers of the file.
-        pieces: Its notes of what the search has found.
-    """
-    report.layers = _with_constants(report)
-    if not report.passed:
-        _name_by_constants(report, stored, pieces)
-
-
-def _name_by_constants(report: Report, stored: Format, pieces: Sequence[str]) -> None:
-    """Take the layer of the first constant that is wrong for the one where a file begins to differ.
-
-    Constants are compared where the graphs are the same, so nothing else is wrong. Which of the
-    layers that are folded into one it is, only the search knows, and in float32 alone: in other
-    formats rounding hides from it what the constants show.
-    """
-    wrong = () if report.constants is None else report.constants.wrong
-    first = next((constant for constant in wrong if constant.layer), None)
-    if first is None or (stored is FLOAT32 and report.layer in {first.layer, *first.folded}):
-        return
-    report.layer = first.layer
-    others = [note for note in pieces if f"`{first.layer}`" not in note]
-    report.notes = [note for note in report.notes if note not in others]
 
 
 def _with_constants(report: Report) -> list[LayerCheck]:
@@ -263,9 +270,9 @@ def _with_constants(report: Report) -> list[LayerCheck]:
     ]
 
 
-def _calls(program: KerasProgram, layer: str | None) -> list[str]:
+def _calls(program: Program, layer: str | None) -> list[str]:
     """The names of all calls of the layer that is called so in one of them."""
-    nodes = program.graph.nodes
+    nodes = program.graph.nodes if isinstance(program, KerasProgram) else []
     own = next((node for node in nodes if node.name == layer), None)
     return [node.name for node in nodes if own is not None and node.operation is own.operation]
 

@@ -34,6 +34,7 @@ from .judging import (
     is_confusion,
     judge_by_constants,
     look_at_layers,
+    name_layer,
     note_names,
     own_rows,
     report_on,
@@ -213,7 +214,7 @@ def to_onnx(
                 report.size = file.size
                 file.keep()
             elif careful or not _is_wrong(report):
-                look_at_layers(report, judge, file.path, clock)
+                name_layer(report, program, look_at_layers(report, judge, file.path, clock))
         report.seconds = clock.seconds
         return report
 
@@ -324,9 +325,7 @@ def verify(
         cause = error.__cause__ or error
         raise SourceError(f"{onnx_path} does not run on the model's inputs: {cause}") from error
     note_names(report, ends.names(program.inputs, program.outputs, inputs, outputs)[1])
-    told = len(report.notes)
-    look_at_layers(report, judge, Path(onnx_path), clock, complete=layers)
-    pieces = report.notes[told:]
+    piece = look_at_layers(report, judge, Path(onnx_path), clock, complete=layers)
     why = other_version(noted)
     if is_ours(noted) and why is not None:
         report.notes.append(f"constants were not compared one by one: {why}")
@@ -344,7 +343,8 @@ def verify(
                 "of the file"
             )
         else:
-            judge_by_constants(report, stored, pieces)
+            piece = judge_by_constants(report, piece)
+    name_layer(report, program, piece)
     if layers and not isinstance(program, KerasProgram):
         report.notes.append("a SavedModel holds no Keras layers that could be compared one by one")
     report.seconds = clock.seconds

@@ -42,7 +42,9 @@ def _unsaved(node: Node) -> list[keras.Layer]:
     if not isinstance(node.operation, keras.Layer):
         return []
     whole, *inner = flatten_layers(node.operation)
-    return inner if node.name.endswith(whole.name) else [whole, *inner]
+    # Later calls are numbered behind the name of the layer.
+    own = node.name.rpartition("/")[2]
+    return inner if own.startswith(whole.name) else [whole, *inner]
 
 
 def unnumbered(operation: Any) -> str | None:

@@ -71,9 +71,9 @@ def check_layers(
     return search.checks()
 
 
-def first_wrong(checks: Sequence[LayerCheck]) -> str | None:
-    """The layer where a file begins to differ, or None."""
-    return next((check.group[0] for check in checks if check.passed is False), None)
+def first_wrong(checks: Sequence[LayerCheck]) -> tuple[str, ...]:
+    """The layers that are one piece in the file, where it begins to differ; none if nowhere."""
+    return next((check.group for check in checks if check.passed is False), ())
 
 
 def _constant_outputs(file: Path, inner: InnerValues) -> dict[str, np.ndarray]:

@@ -250,7 +250,7 @@ def test_three_passes(tmp_path, monkeypatch):
     model.get_layer("eight").bias.assign_add(np.ones(6))
     (rows,) = random_rows(program)
     checks = check_layers(program, tmp_path / "model.onnx", rows.arrays)
-    assert first_wrong(checks) == "eight"
+    assert first_wrong(checks) == ("eight",)
     assert len(passes) == 3
 
 
