@@ -222,14 +222,15 @@ def look_at_layers(
     return first_wrong(found) if wrong else ()
 
 
-def judge_by_constants(report: Report, piece: Sequence[str]) -> Sequence[str]:
+def judge_by_constants(report: Report, program: Program, piece: Sequence[str]) -> Sequence[str]:
     """Take what the constants say into the table of layers and the piece that is wrong.
 
     Constants are compared where the graphs are the same, so nothing else is wrong than the layer of
-    the first that is, or one that is folded into it.
+    the first that is, at any of its calls, or one that is folded into it.
 
     Args:
         report: The report.
+        program: The model.
         piece: The layers that the search has found.
 
     Returns:
@@ -238,10 +239,10 @@ def judge_by_constants(report: Report, piece: Sequence[str]) -> Sequence[str]:
     report.layers = _with_constants(report)
     wrong = () if report.constants is None else report.constants.wrong
     first = next((constant for constant in wrong if constant.layer), None)
-    if report.passed or first is None:
+    if report.passed or first is None or first.layer is None:
         return piece
-    possible = {first.layer, *first.folded}
-    return [name for name in piece if name in possible] or [str(first.layer)]
+    possible = {*program.calls_of(first.layer), *first.folded}
+    return [name for name in piece if name in possible] or [first.layer]
 
 
 def name_layer(report: Report, program: Program, piece: Sequence[str]) -> None:
@@ -253,7 +254,7 @@ def name_layer(report: Report, program: Program, piece: Sequence[str]) -> None:
         piece: Names of layers in the order in which they compute; none names nothing.
     """
     report.layer = next(iter(piece), None)
-    calls = _calls(program, report.layer)
+    calls = [] if report.layer is None else program.calls_of(report.layer)
     if len(calls) > 1 and calls[0] != report.layer:
         number = calls.index(str(report.layer)) + 1
         report.notes.append(f"`{report.layer}` is call {number} of layer `{calls[0]}`")
@@ -268,13 +269,6 @@ def _with_constants(report: Report) -> list[LayerCheck]:
     return [
         replace(check, passed=False) if check.layer in wrong else check for check in report.layers
     ]
-
-
-def _calls(program: Program, layer: str | None) -> list[str]:
-    """The names of all calls of the layer that is called so in one of them."""
-    nodes = program.graph.nodes if isinstance(program, KerasProgram) else []
-    own = next((node for node in nodes if node.name == layer), None)
-    return [node.name for node in nodes if own is not None and node.operation is own.operation]
 
 
 def _not_runnable(error: RefusedError, program: Program) -> ConversionError:

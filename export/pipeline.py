@@ -343,7 +343,7 @@ def verify(
                 "of the file"
             )
         else:
-            piece = judge_by_constants(report, piece)
+            piece = judge_by_constants(report, program, piece)
     name_layer(report, program, piece)
     if layers and not isinstance(program, KerasProgram):
         report.notes.append("a SavedModel holds no Keras layers that could be compared one by one")

@@ -65,6 +65,9 @@ class Program(Protocol):
     def layer_names(self) -> list[str]:
         """Names of the layers, in the order in which they compute."""
 
+    def calls_of(self, layer: str) -> list[str]:
+        """Names of all calls of the layer that is called so in one of them."""
+
     def work(self) -> int:
         """About how many numbers the model computes for one row, or how many weights it has."""
 
@@ -224,6 +227,11 @@ class KerasProgram:
 
     def layer_names(self) -> list[str]:
         return [node.name for node in self.graph.nodes]
+
+    def calls_of(self, layer: str) -> list[str]:
+        nodes = self.graph.nodes
+        own = next(node for node in nodes if node.name == layer)
+        return [node.name for node in nodes if node.operation is own.operation]
 
     def work(self) -> int:
         values = [value for node in self.graph.nodes for value in node.outputs]

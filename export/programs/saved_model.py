@@ -70,6 +70,9 @@ class SavedModelProgram:
     def layer_names(self) -> list[str]:
         return []  # a SavedModel holds none
 
+    def calls_of(self, layer: str) -> list[str]:
+        return [layer]
+
     def work(self) -> int:
         return self.parameters()
 

@@ -22,6 +22,7 @@ from ..conversion import convert_program
 from ..errors import ConversionError
 from ..files.ends import Ends
 from ..files.metadata import versions
+from ..folding.folding import Fold
 from ..formats import Format
 from ..onnx_graphs.tidy import tidy
 from ..programs.program import Arrays, Program
@@ -151,11 +152,16 @@ def check_constants(
         for right, found in biases
         if (one := _compare_in_units(right, found)) is not None
     ]
-    folded = {name: tuple(f.layer for f in made.folds if name in f.into) for name in order}
-    wrong = [replace(one, folded=folded.get(one.layer or "", ())) for one in wrong]
+    wrong = [replace(one, folded=_folded_into(one.layer, made.folds, program)) for one in wrong]
     places = {layer: place for place, layer in enumerate(order)}
     wrong.sort(key=lambda one: places.get(one.layer or "", len(order)))
     return Constants(len(pairs) + len(biases), tuple(wrong))
+
+
+def _folded_into(layer: str | None, folds: Sequence[Fold], program: Program) -> tuple[str, ...]:
+    """Names of the layers that are folded into one, at any of its calls."""
+    calls = set() if layer is None else {*program.calls_of(layer)}
+    return tuple(fold.layer for fold in folds if calls & {*fold.into})
 
 
 def _measured(graph: ir.Graph) -> set[Any]:

@@ -630,3 +630,20 @@ def test_the_layer_of_the_only_wrong_constant(tmp_path):
     assert not report.passed
     assert report.layer == "bn"
     assert [constant.layer for constant in report.wrong_constants] == ["bn"]
+
+
+def test_a_wrong_constant_of_a_layer_that_is_called_twice(tmp_path):
+    """The file holds it once, by the name of the one or the other call."""
+    x = keras.Input((5, 3), name="x")
+    shared, norm = layers.Dense(4, name="shared"), layers.BatchNormalization(name="bn")
+    ends = [norm(shared(layers.Activation(name)(x))) for name in ("tanh", "sigmoid")]
+    model = keras.Model(x, layers.Subtract()(ends))
+    randomize(model, 3)
+    path = tmp_path / "model.onnx"
+    export.to_onnx(model, path)
+    shared.kernel.assign(1.5 * shared.kernel)
+    report = export.verify(model, path)
+    assert [constant.folded for constant in report.wrong_constants] == [("bn", "bn_1")]
+    assert report.layer == "shared"
+    (note,) = report.notes
+    assert note.startswith("in the file `shared`, `bn")
