@@ -2,7 +2,8 @@
 
 1. Padding with zeros in front of a MaxPool is taken into the MaxPool, whose own padding is −∞:
    wrong wherever a whole window is negative but for the zeros. It is not taken if the padding is
-   not zero. So it is the number next to zero, 1.4e-45 in float32.
+   not zero. So it is the number next to zero, 1.4e-45 in float32. Behind a ReLU and its like, where
+   every window has a number that is at least zero, it stays: the two are one node then.
 2. A Transpose that takes the first axis to one of the last two places, read through a Cast by a
    MatMul whose other operand is not read through one, ends the process as the file is loaded. In
    float16 onnxruntime casts all operands but constants itself. So a Cast comes in front of the
@@ -25,6 +26,8 @@ from .onnx_values import constant, shapes_read
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+AT_LEAST_ZERO = {"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Softplus", "Abs", "Exp", "Sqrt"}
+
 
 def guard(model: ir.Model, half: bool = False) -> None:
     """Change what onnxruntime would change wrongly, in place.
@@ -33,9 +36,10 @@ def guard(model: ir.Model, half: bool = False) -> None:
         model: The model.
         half: Whether it is to be written in float16.
     """
-    for node in list(model.graph.all_nodes()):
-        if node.op_type == "Pad" and _pads_maxima_with_zeros(node):
+    for node, shape in shapes_read(model, _pads_maxima_with_zeros):
+        if not _is_at_least_zero(node.inputs[0]) or not _is_in_every_window(node, shape):
             _pad_with_next_to_zero(node)
+    for node in list(model.graph.all_nodes()):
         if node.op_type == "MatMul":
             for side in (0, 1):
                 _keep_from_turning(node, side, half)
@@ -43,6 +47,8 @@ def guard(model: ir.Model, half: bool = False) -> None:
 
 
 def _pads_maxima_with_zeros(node: ir.Node) -> bool:
+    if node.op_type != "Pad":
+        return False
     mode = node.attributes.get("mode")
     if mode is not None and mode.as_string() != "constant":
         return False
@@ -50,6 +56,39 @@ def _pads_maxima_with_zeros(node: ir.Node) -> bool:
     constant = None if given is None else given.const_value
     zero = given is None or (constant is not None and not constant.numpy().any())
     return zero and any(use.node.op_type == "MaxPool" for use in node.outputs[0].uses())
+
+
+def _is_at_least_zero(value: ir.Value | None) -> bool:
+    """Whether the numbers are so by what computes them."""
+    node = None if value is None else value.producer()
+    if node is None:
+        return False
+    if node.op_type == "Clip":
+        least = node.inputs[1] if len(node.inputs) > 1 else None
+        known = None if least is None else least.const_value
+        return known is not None and bool(known.numpy() >= 0)
+    passes = node.op_type == "Transpose" and _is_at_least_zero(node.inputs[0])
+    return node.op_type in AT_LEAST_ZERO or passes
+
+
+def _is_in_every_window(node: ir.Node, shape: ir.Shape | None) -> bool:
+    """Whether every window that reads a padded array has a number of the array itself."""
+    pads = node.inputs[1].const_value if node.inputs[1] is not None else None
+    if shape is None or pads is None or len(node.inputs) > 3:
+        return False
+    before, after = pads.numpy().reshape(2, -1)
+    for use in node.outputs[0].uses():
+        pool = use.node.attributes
+        extents = (1, 1, *pool.get_ints("kernel_shape", ()))
+        own = any(pool.get_ints("pads", ())) or pool.get_string("auto_pad", "NOTSET") != "NOTSET"
+        stretched = any(step > 1 for step in pool.get_ints("dilations", ()))
+        if len(extents) != len(shape) or own or stretched or pool.get_int("ceil_mode", 0) == 1:
+            return False
+        for extent, size, first, last in zip(extents, shape, before, after, strict=True):
+            known = isinstance(size, int) and size > 0
+            if (first or last) and not (known and 0 <= first < extent and 0 <= last < extent):
+                return False
+    return True
 
 
 def _pad_with_next_to_zero(node: ir.Node) -> None:

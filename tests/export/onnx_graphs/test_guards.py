@@ -16,6 +16,7 @@ from kerasdl import export
 from kerasdl.export import conversion
 from kerasdl.export.files.runtime import open_session
 from kerasdl.export.onnx_graphs.guards import guard
+from random_networks import randomize
 
 POOLS = {
     "1D": ((9, 3), layers.Conv1D, layers.ZeroPadding1D, layers.MaxPooling1D),
@@ -59,6 +60,70 @@ def test_without_the_guard_the_runtime_is_wrong(rank, tmp_path, monkeypatch):
         export.to_onnx(padded(rank), tmp_path / "model.onnx")
 
 
+def pooled(front, padding=1, pool="valid", size=3, extent=8):
+    x = keras.Input((extent, extent, 3))
+    y = layers.ZeroPadding2D(padding)(front(layers.Conv2D(4, 3, padding="same")(x)))
+    model = keras.Model(x, layers.MaxPooling2D(size, strides=2, padding=pool)(y))
+    randomize(model, 0)
+    return model
+
+
+@pytest.mark.parametrize("front", ["relu", "relu6", "sigmoid", "softplus", ops.abs])
+def test_zeros_are_no_others_behind_a_relu(front, tmp_path):
+    model = pooled(layers.Activation(front) if isinstance(front, str) else front)
+    export.to_onnx(model, tmp_path / "model.onnx")
+    assert _paddings(tmp_path / "model.onnx") == []
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(tmp_path / "model.onnx", options)
+    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+    assert "Pad" not in [node.op_type for node in nodes]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"front": layers.Activation("tanh")},
+        {"front": lambda x: ops.clip(x, -1.0, 6.0)},
+        {"front": lambda x: ops.clip(x, -6.0, -1.0)},
+        {"front": layers.ReLU(), "padding": 2, "size": 2},
+        {"front": layers.ReLU(), "padding": ((0, 3), (0, 0))},
+        {"front": layers.ReLU(), "padding": ((0, 0), (3, 0))},
+        {"front": layers.ReLU(), "padding": 2, "pool": "same"},
+        {"front": layers.ReLU(), "extent": None},
+    ],
+    ids=["tanh", "clip", "negative", "wide", "wide behind", "wide in front", "pads itself", "free"],
+)
+def test_zeros_that_are_the_largest(options, tmp_path):
+    model = pooled(**options)
+    export.to_onnx(model, tmp_path / "model.onnx")
+    assert len(_paddings(tmp_path / "model.onnx")) == 1
+
+
+@pytest.mark.parametrize(("least", "kept"), [(0.0, True), (-1.0, False)])
+def test_zeros_behind_a_clip(least, kept):
+    pads = numpy_helper.from_array(np.array([0, 0, 1, 0, 0, 1]), "pads")
+    bound = numpy_helper.from_array(np.float32(least), "least")
+    nodes = [
+        helper.make_node("Clip", ["x", "least"], ["clipped"]),
+        helper.make_node("Pad", ["clipped", "pads"], ["padded"]),
+        helper.make_node("MaxPool", ["padded"], ["y"], kernel_shape=[2]),
+    ]
+    x, y = (helper.make_tensor_value_info(*end) for end in (("x", 1, [2, 3, 5]), ("y", 1, None)))
+    proto = helper.make_model(helper.make_graph(nodes, "g", [x], [y], [pads, bound]))
+    model = ir.from_proto(proto)
+    guard(model)
+    assert len(model.graph[1].inputs) == (2 if kept else 3)
+
+
+def _paddings(path):
+    """The numbers that a file pads with, and that are next to zero."""
+    graph = onnx.load(path).graph
+    constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    pads = [node.input[2] for node in graph.node if node.op_type == "Pad" and node.input[2:]]
+    return [name for name in pads if 0 < constants[name] < 1e-44]
+
+
 def test_other_paddings_stay(tmp_path):
     inputs = keras.Input((6, 6, 2))
     edge = keras.ops.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
@@ -67,8 +132,7 @@ def test_other_paddings_stay(tmp_path):
     mean = layers.AveragePooling2D(2)(layers.ZeroPadding2D(1)(inputs))
     model = keras.Model(inputs, [pool(edge), pool(own), mean])
     export.to_onnx(model, tmp_path / "model.onnx")
-    proto = onnx.load(tmp_path / "model.onnx")
-    assert not [each.name for each in proto.graph.initializer if each.name.endswith("__padding")]
+    assert _paddings(tmp_path / "model.onnx") == []
 
 
 RECURRENT = [layers.SimpleRNN, layers.GRU, layers.LSTM]
