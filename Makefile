@@ -17,7 +17,7 @@ help:
 	@echo "make test       the tests (under 15 minutes on two cores)"
 	@echo "make test-full  the tests and the long proofs"
 	@echo "make test-backends  the training side on TensorFlow, JAX and PyTorch"
-	@echo "make coverage-zoo   all of Keras' layers and ops, by three exporters (half an hour)"
+	@echo "make coverage-zoo   all of Keras' layers and ops, by three exporters (five minutes)"
 	@echo "make mutation   break every update rule and count the tests that see it"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff rewrite the sources, and write the README's list"
