@@ -26,6 +26,7 @@ from .mending import (
     Message,
     exact_casts,
     messages_of_tf2onnx,
+    one_bias_each,
     sets_in_order,
     sums_in_order,
     whole_limits,
@@ -193,6 +194,7 @@ def _tf2onnx(
         exact_casts(),
         whole_limits(),
         sums_in_order(),
+        one_bias_each(),
         tables_of(function),
     ):
         frozen = _frozen(function, given, output_names)

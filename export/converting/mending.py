@@ -1,7 +1,8 @@
 """Mending: tf2onnx as it should be, for the length of a conversion.
 
 It goes over sets of nodes in any order, drops casts that round, compares whole numbers as floats,
-lets TensorFlow add constants that should stay apart, and logs what it cannot do.
+lets TensorFlow add constants that should stay apart, gives convolutions two biases, and logs what
+it cannot do.
 """
 
 from __future__ import annotations
@@ -146,6 +147,35 @@ def whole_limits() -> Iterator[None]:
         yield
     finally:
         math.make_min_or_max_op = own
+
+
+@contextmanager
+def one_bias_each() -> Iterator[None]:
+    """tf2onnx gives a convolution that has a bias another one, where one more vector is added, as
+    Keras does with that of the only row of a batch. The second addition stays one."""
+    from tf2onnx import tfonnx
+
+    own = tfonnx.rewrite_biasadd_with_conv2d
+
+    def rewrite(graph: Any, nodes: list[Any]) -> list[Any]:
+        later = list(filter(_is_second_bias, nodes))
+        for node in later:
+            node.type = "Second" + node.type
+        rewritten: list[Any] = own(graph, nodes)
+        for node in later:
+            node.type = node.type.removeprefix("Second")
+        return rewritten
+
+    tfonnx.rewrite_biasadd_with_conv2d = rewrite
+    try:
+        yield
+    finally:
+        tfonnx.rewrite_biasadd_with_conv2d = own
+
+
+def _is_second_bias(node: Any) -> bool:
+    source = node.inputs[0] if node.type == "BiasAdd" else None
+    return source is not None and source.type == "BiasAdd"
 
 
 def _keeps(source: np.dtype[Any], target: np.dtype[Any]) -> bool:

@@ -6,9 +6,10 @@
    every window has a number that is at least zero, it stays: the two are one node then.
 2. A Transpose that takes the first axis to one of the last two places, read through a Cast by a
    MatMul whose other operand is not read through one, ends the process as the file is loaded. In
-   float16 onnxruntime casts all operands but constants itself. So a Cast comes in front of the
-   Transpose; and where the other operand is a constant in float16, the first axis stays where it
-   is, and is exchanged behind the MatMul.
+   float16 onnxruntime casts operands itself, but for constants and what it has computed in float32.
+   So a Cast comes in front of the Transpose; in float16 the first axis stays where it is, and is
+   exchanged behind the MatMul, where the other operand is a constant, and else there is one more
+   axis in front.
 3. A sum, mean or maximum over axes that are counted from the end has a wrong shape on an empty
    batch. Over axes that are counted from the front it has the right one.
 """
@@ -150,12 +151,40 @@ def _keep_from_turning(node: ir.Node, side: int, half: bool) -> None:
     turned, other = _Turned.at(node, side), node.inputs[1 - side]
     if turned is None or not turned.starts_late or other is None:
         return
-    rank = len(turned.perm) if other.const_value is None else len(other.const_value.shape)
+    rank = None if other.const_value is None else len(other.const_value.shape)
+    short = half or _dtype_of(other) == ir.DataType.FLOAT16
     # TensorFlow multiplies no vectors.
-    if 1 < rank < len(turned.perm) and (half or other.dtype == ir.DataType.FLOAT16):
+    if short and rank is not None and 1 < rank < len(turned.perm):
         _exchange_behind(node, side, turned)
+    elif short and rank is None:
+        _multiply_below(node, side)
     elif turned.dtypes:
         _read(node, side, turned, turned.perm)
+
+
+def _multiply_below(node: ir.Node, side: int) -> None:
+    """Let a product read an operand with one more axis in front, which goes behind it."""
+    import onnx_ir as ir
+
+    assert node.graph is not None  # `model.graph` gave it
+    y = node.outputs[0]
+    front = constant(node.graph, f"{y.name}__front", np.array([0]))
+    wider = ir.node("Unsqueeze", [node.inputs[side], front], name=f"{node.name}/Unsqueeze__{side}")
+    wider.outputs[0].name = f"{wider.name}:0"
+    node.graph.insert_before(node, wider)
+    node.replace_input_with(side, wider.outputs[0])
+    later = ir.node("Squeeze", [y, front], name=f"{node.name}/Squeeze__{side}")
+    _take_place(later, y, f"{y.name}__before_{side}")
+    node.graph.insert_after(node, later)
+
+
+def _take_place(later: ir.Node, y: ir.Value, name: str) -> None:
+    """Let everything read what is computed from a value, whose name it gets."""
+    result = later.outputs[0]
+    result.name, result.type, result.shape = y.name, y.type, y.shape
+    y.replace_all_uses_with(result, replace_graph_outputs=True)
+    later.replace_input_with(0, y)
+    y.name, y.shape = name, None
 
 
 def _exchange_behind(node: ir.Node, side: int, turned: _Turned) -> None:
@@ -167,11 +196,7 @@ def _exchange_behind(node: ir.Node, side: int, turned: _Turned) -> None:
     perm = _exchanged(range(len(turned.perm)), own)
     y = node.outputs[0]
     later = ir.node("Transpose", [y], {"perm": perm}, name=f"{node.name}/Transpose")
-    turned_back = later.outputs[0]
-    name, turned_back.type, turned_back.shape = y.name, y.type, y.shape
-    y.replace_all_uses_with(turned_back, replace_graph_outputs=True)
-    later.replace_input_with(0, y)
-    y.name, turned_back.name, y.shape = f"{name}__before", name, None
+    _take_place(later, y, f"{y.name}__before")
     assert node.graph is not None  # `model.graph` gave it
     node.graph.insert_after(node, later)
 

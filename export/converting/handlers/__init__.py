@@ -7,6 +7,7 @@ work for batches of any size.
 | file | operations |
 |---|---|
 | `elementary.py` | erfc, expm1, log1p, x log y, x y, the inverse of erf, Bessel functions |
+| `biases.py` | biases along the second axis |
 | `bits.py` | bit casts between float32 and int32, shifts, the next number |
 | `bitwise.py` | and, or, not, bit by bit |
 | `chance.py` | random numbers, which are refused |
@@ -39,6 +40,7 @@ work for batches of any size.
 """
 
 from . import (
+    biases,
     bits,
     bitwise,
     chance,
@@ -75,6 +77,7 @@ from .formula import HANDLERS, Formula
 __all__ = [
     "HANDLERS",
     "Formula",
+    "biases",
     "bits",
     "bitwise",
     "chance",

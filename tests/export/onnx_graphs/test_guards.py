@@ -156,19 +156,22 @@ def test_products_of_turned_axes_of_a_float16_layer(tmp_path):
     assert export.to_onnx(model, tmp_path / "model.onnx").passed
 
 
-def product(perm, side, constant, *, given=TensorProto.FLOAT16, to=None):
-    """A model of a product whose one operand is turned, and cast if asked to."""
+def product(perm, side, constant, *, given=TensorProto.FLOAT16, to=None, computed=False):
+    """A model of a product whose one operand is turned, and cast if asked to; the other one is a
+    constant, or computed as a product."""
     extents = [2, 3, 4, 4][4 - len(perm) :]
     shape = [extents[perm.index(axis)] for axis in range(len(perm))]
     nodes = [
         helper.make_node("Relu", ["x"], ["r"]),
-        helper.make_node("Transpose", ["r"], ["t"], perm=perm),
+        helper.make_node("Transpose", ["x" if computed else "r"], ["t"], perm=perm),
     ]
     turned = "t"
     if to is not None:
         nodes.append(helper.make_node("Cast", ["t"], ["c"], to=to))
         turned = "c"
-    operands = [turned, "w"] if side == 0 else ["w", turned]
+    other = "m" if computed else "w"
+    operands = [turned, other] if side == 0 else [other, turned]
+    nodes += [helper.make_node("MatMul", ["v", "w"], ["m"])] * computed
     nodes += [
         helper.make_node("MatMul", operands, ["p"]),
         helper.make_node("Cast", ["p"], ["y"], to=TensorProto.FLOAT),
@@ -207,6 +210,26 @@ def test_float16_products_of_every_turn(rank, side, shape, rng):
         model, x = product(perm, side, constant)
         _, (plain, guarded) = run_guarded(model, x)
         np.testing.assert_allclose(guarded, plain, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("to", [None, TensorProto.FLOAT16])
+@pytest.mark.parametrize("rank", [3, 4])
+@pytest.mark.parametrize("side", [0, 1])
+def test_float16_products_with_a_product(rank, side, to, rng):
+    """What is computed in float32 is not cast; that ends the process without the guard."""
+    given = TensorProto.FLOAT16 if to is None else TensorProto.INT32
+    for perm in itertools.permutations(range(rank)):
+        weights = rng.normal(size=(4, 4)).astype("float16")
+        model, x = product(perm, side, weights, given=given, to=to, computed=True)
+        v = helper.make_tensor_value_info("v", TensorProto.FLOAT16, [4, 4])
+        model.graph.input.append(v)
+        fed = {"x": x, "v": rng.normal(size=(4, 4)).astype("float16")}
+        guarded = ir.from_proto(model)
+        guard(guarded)
+        runs = ((model, False), (ir.to_proto(guarded), True))
+        sessions = [open_session(proto.SerializeToString(), on) for proto, on in runs]
+        plain, own = [session.run(None, fed)[0] for session in sessions]
+        np.testing.assert_allclose(own, plain, rtol=1e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("perm", [(1, 0, 2), (1, 2, 0)])
