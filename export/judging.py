@@ -226,7 +226,8 @@ def judge_by_constants(report: Report, program: Program, piece: Sequence[str]) -
     """Take what the constants say into the table of layers and the piece that is wrong.
 
     Constants are compared where the graphs are the same, so nothing else is wrong than the layer of
-    the first that is, at any of its calls, or one that is folded into it.
+    the first that is, at any of its calls, or one that is folded into it. A layer without weights
+    has constants of its own, which may have taken up those of its neighbours.
 
     Args:
         report: The report.
@@ -238,11 +239,13 @@ def judge_by_constants(report: Report, program: Program, piece: Sequence[str]) -
     """
     report.layers = _with_constants(report)
     wrong = () if report.constants is None else report.constants.wrong
-    first = next((constant for constant in wrong if constant.layer), None)
-    if report.passed or first is None or first.layer is None:
+    known = [constant for constant in wrong if constant.layer]
+    learnt = [constant for constant in known if program.has_weights(str(constant.layer))]
+    if report.passed or not known:
         return piece
-    possible = {*program.calls_of(first.layer), *first.folded}
-    return [name for name in piece if name in possible] or [first.layer]
+    first = (learnt or known)[0]
+    possible = {*program.calls_of(str(first.layer)), *first.folded, *(() if learnt else piece)}
+    return [name for name in piece if name in possible] or [str(first.layer)]
 
 
 def name_layer(report: Report, program: Program, piece: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ from .mending import (
     Message,
     exact_casts,
     messages_of_tf2onnx,
+    named_convolutions,
     one_bias_each,
     sets_in_order,
     sums_in_order,
@@ -195,6 +196,7 @@ def _tf2onnx(
         whole_limits(),
         sums_in_order(),
         one_bias_each(),
+        named_convolutions(),
         tables_of(function),
     ):
         frozen = _frozen(function, given, output_names)

@@ -1,8 +1,8 @@
 """Mending: tf2onnx as it should be, for the length of a conversion.
 
 It goes over sets of nodes in any order, drops casts that round, compares whole numbers as floats,
-lets TensorFlow add constants that should stay apart, gives convolutions two biases, and logs what
-it cannot do.
+lets TensorFlow add constants that should stay apart, gives convolutions two biases and no names,
+and logs what it cannot do.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from ..errors import reason
 
+CONVOLUTIONS = {"Conv", "ConvTranspose"}
 SUMS = {"Add", "AddV2", "Sub"}
 UNEVEN = 1e-3
 """Share of a constant below which another one is lost beside it."""
@@ -171,6 +172,30 @@ def one_bias_each() -> Iterator[None]:
         yield
     finally:
         tfonnx.rewrite_biasadd_with_conv2d = own
+
+
+@contextmanager
+def named_convolutions() -> Iterator[None]:
+    """Where tf2onnx takes a sum into a convolution as its bias, it makes a new one without a name;
+    here it is called as the one whose place it takes."""
+    from tf2onnx.graph import Graph as Converted
+    from tf2onnx.utils import make_name
+
+    own = Converted.make_node
+
+    def make_node(graph: Any, op_type: str, inputs: Any, *rest: Any, **options: Any) -> Any:
+        if op_type in CONVOLUTIONS and not rest and not {"name", "op_name_scope"} & {*options}:
+            nodes = (node for node in graph.get_nodes() if node.type == op_type)
+            same = next((node for node in nodes if node.input[:2] == inputs[:2]), None)
+            if same is not None:
+                options["name"] = make_name(same.name)
+        return own(graph, op_type, inputs, *rest, **options)
+
+    Converted.make_node = make_node
+    try:
+        yield
+    finally:
+        Converted.make_node = own
 
 
 def _is_second_bias(node: Any) -> bool:

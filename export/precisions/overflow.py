@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..programs.program import Arrays
 
 LARGEST = FORMATS["float16"].largest
+SIGNS = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 MOST_BYTES = 2**31 - 2**20
 """Of a file that is handed to onnxruntime as a whole."""
 
@@ -51,6 +52,7 @@ class Halves:
             layers: Names of the layers.
         """
         wide = {name for node in self.wide.graph.node for name in node.output if name}
+        wide -= self._signs()
         values = [(y, n.name) for n in self.narrow.graph.node for y in n.output if y in wide]
         names = [name for name, _ in values]
         rounded = [i for i in range(len(inputs)) if self._is_rounded(f"input_{i}")]
@@ -66,6 +68,17 @@ class Halves:
                     where = f"Layer `{layer}`" if layer else f"Node `{node}`"
                     _check(right, found, f"{where} gives", layer)
 
+    def _signs(self) -> set[str]:
+        """What is only compared with zero, and may as well be infinite."""
+        graph = self.narrow.graph
+        zeros = {tensor.name for tensor in graph.initializer if _is_zero(tensor)}
+        compared = {
+            y for n in graph.node if n.op_type in SIGNS and n.input[1] in zeros for y in n.input[:1]
+        }
+        others = {end.name for end in graph.output}
+        others.update(y for n in graph.node if n.op_type not in SIGNS for y in n.input)
+        return compared - others
+
     def _is_rounded(self, name: str) -> bool:
         """Whether an input is read in float16."""
         from onnx import TensorProto
@@ -73,6 +86,12 @@ class Halves:
         readers = [node for node in self.narrow.graph.node if name in node.input]
         half = TensorProto.FLOAT16
         return any(node.op_type == "Cast" and node.attribute[0].i == half for node in readers)
+
+
+def _is_zero(tensor: onnx.TensorProto) -> bool:
+    from onnx import numpy_helper
+
+    return not tensor.dims and not numpy_helper.to_array(tensor).any()
 
 
 def _showing(proto: onnx.ModelProto, names: Sequence[str]) -> Any:

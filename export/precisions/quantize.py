@@ -80,6 +80,9 @@ def format_in(proto: onnx.ModelProto) -> Format:
     if noted == FLOAT32.name:
         return FLOAT32
     stored = {tensor.data_type for tensor in proto.graph.initializer}
+    if noted == "float16":  # there may be no weights to store, but what it computes is cast
+        casts = (node for node in proto.graph.node if node.op_type == "Cast")
+        stored |= {onnx.helper.get_node_attr_value(node, "to") for node in casts}
     # bfloat16 first, since the layers of such a file may compute in float16.
     halves = [name for name in HALVES if onnx.TensorProto.DataType.Value(name.upper()) in stored]
     if noted in halves:  # a quantized model, whose products are its own

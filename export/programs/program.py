@@ -68,6 +68,9 @@ class Program(Protocol):
     def calls_of(self, layer: str) -> list[str]:
         """Names of all calls of the layer that is called so in one of them."""
 
+    def has_weights(self, layer: str) -> bool:
+        """Whether the layer that is called so in one of its calls has any."""
+
     def work(self) -> int:
         """About how many numbers the model computes for one row, or how many weights it has."""
 
@@ -229,9 +232,14 @@ class KerasProgram:
         return [node.name for node in self.graph.nodes]
 
     def calls_of(self, layer: str) -> list[str]:
-        nodes = self.graph.nodes
-        own = next(node for node in nodes if node.name == layer)
-        return [node.name for node in nodes if node.operation is own.operation]
+        operation = self._operation(layer)
+        return [node.name for node in self.graph.nodes if node.operation is operation]
+
+    def has_weights(self, layer: str) -> bool:
+        return bool(getattr(self._operation(layer), "weights", ()))
+
+    def _operation(self, layer: str) -> Any:
+        return next(node.operation for node in self.graph.nodes if node.name == layer)
 
     def work(self) -> int:
         values = [value for node in self.graph.nodes for value in node.outputs]

@@ -73,6 +73,9 @@ class SavedModelProgram:
     def calls_of(self, layer: str) -> list[str]:
         return [layer]
 
+    def has_weights(self, layer: str) -> bool:
+        return True  # of what it is made of, nothing is known
+
     def work(self) -> int:
         return self.parameters()
 

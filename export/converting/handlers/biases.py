@@ -16,8 +16,7 @@ def _biased(graph: Any, node: Any, name: str, args: Any) -> None:
     formula, (x, bias) = Formula(graph, node), node.input
     if formula.attribute("data_format") == "NCHW" and not node.inputs[1].is_const():
         behind = range(1, len(formula.shape(x)) - 1)
-        if behind:
-            graph.replace_input(node, bias, formula.unsqueeze(bias, *behind), 1)
+        graph.replace_input(node, bias, formula.unsqueeze(bias, *behind), 1)
     BiasAdd.version_7(graph, node)
 
 

@@ -8,6 +8,9 @@ import numpy as np
 
 from .formula import Formula, converts
 
+SIGN = np.iinfo(np.int32).min
+"""The bit of the sign."""
+
 
 @converts("Bitcast")
 def _bitcast(f: Formula, x: str) -> Any:
@@ -15,6 +18,12 @@ def _bitcast(f: Formula, x: str) -> Any:
     source, target = f.dtype_of(x), f.dtype_of(f.node.output[0])
     if source == target:
         return f.Identity(x)
+    if source == np.float32 and target == np.int32 and _only_the_sign_counts(f):
+        negative = _is_negative(f, x)
+        for masked in f.graph.find_output_consumers(f.node.output[0]):
+            for compared in f.graph.find_output_consumers(masked.output[0]):
+                f.graph.replace_all_inputs(compared.output[0], negative)
+        return f.Neg(f.cast(negative, np.int32))
     if source == np.float32 and target == np.int32:
         return f.cast(_bits(f, x), np.int32)
     if source == np.int32 and target == np.float32:
@@ -59,6 +68,28 @@ def _next_after(f: Formula, x: str, y: str) -> Any:
     largest = f.Mul(f.Sign(x), float(limits.max))
     result = f.Where(f.IsInf(x), largest, result)
     return f.Where(f.Equal(x, y), y, f.Where(f.IsNaN(y), y, result))
+
+
+def _only_the_sign_counts(f: Formula) -> bool:
+    """Whether of the result only the bit of the sign is asked for, by a mask and a comparison."""
+    masked = f.graph.find_output_consumers(f.node.output[0])
+    compared = [
+        (reader, node.output[0])
+        for node in masked
+        for reader in f.graph.find_output_consumers(node.output[0])
+    ]
+    return (
+        bool(compared)
+        and all(_is(f, node, "BitwiseAnd", f.node.output[0], SIGN) for node in masked)
+        and all(_is(f, node, "Less", name, 0) for node, name in compared)
+        and not {f.node.output[0], *(name for _, name in compared)} & {*f.graph.outputs}
+    )
+
+
+def _is(f: Formula, node: Any, kind: str, name: str, number: int) -> bool:
+    """Whether a node is an operation of a value and a number."""
+    known = f.known(node.input[1]) if node.type == kind and node.input[0] == name else None
+    return known is not None and bool(np.all(known == number))
 
 
 def _is_negative(f: Formula, x: str) -> Any:

@@ -87,6 +87,20 @@ def test_infinities_of_the_model_itself_are_none_of_float16(rng, tmp_path):
     ).passed
 
 
+def test_what_is_only_compared_with_zero_may_be_infinite(tmp_path):
+    """Keras asks whether a score is −0 before it takes the largest; 1 / x tells."""
+    scores = layers.Conv2D(4, 3, padding="same")
+    model = keras.Sequential([keras.Input((64, 64, 3)), scores])
+    model = keras.Model(model.inputs, keras.ops.argmax(model.outputs[0], -1))
+    scores.kernel.assign(1e-4 * scores.kernel)
+    report = export.to_onnx(model, tmp_path / "m.onnx", precision="float16")
+    assert report.passed
+    assert sum(report.nodes.values()) < 15
+    inverse = keras.Model(model.inputs, keras.ops.tanh(1 / scores.output))
+    with pytest.raises(export.ConversionError, match="float16 holds none beyond"):
+        export.to_onnx(inverse, tmp_path / "m.onnx", precision="float16", atol=10.0)
+
+
 def test_constant_outputs(tmp_path):
     x = keras.Input((3,))
     same = Constant()(x)

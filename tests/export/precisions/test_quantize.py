@@ -293,6 +293,17 @@ def test_files_of_others_are_seen_through(tmp_path):
     assert format_in(proto) is FLOAT32
 
 
+def test_a_float16_file_without_weights(tmp_path):
+    x = keras.Input((6, 4))
+    model, path = keras.Model(x, layers.Attention()([x, x])), tmp_path / "model.onnx"
+    export.to_onnx(model, path, precision="float16")
+    report = export.verify(model, path)
+    assert report.passed
+    assert report.precision == "float16"
+    export.to_onnx(model, path)
+    assert export.verify(model, path).precision == "float32"
+
+
 def test_a_saved_model(tmp_path):
     model = mlp()
     model.export(tmp_path / "saved", verbose=False)

@@ -632,6 +632,39 @@ def test_the_layer_of_the_only_wrong_constant(tmp_path):
     assert [constant.layer for constant in report.wrong_constants] == ["bn"]
 
 
+def test_a_constant_that_has_taken_up_another(tmp_path):
+    """TensorFlow multiplies the scale with the half in the activation, which has no weights."""
+    parts = [
+        layers.Activation("gelu", name="gelu"),
+        layers.BatchNormalization(center=False, name="bn"),
+    ]
+    model, path = keras.Sequential([keras.Input((4,)), *parts]), tmp_path / "model.onnx"
+    model.get_layer("bn").gamma.assign([0.5, 1.5, -1.0, 2.0])
+    export.to_onnx(model, path)
+    model.get_layer("bn").gamma.assign([0.5, 1.515, -1.0, 2.0])
+    report = export.verify(model, path)
+    assert [constant.layer for constant in report.wrong_constants][:1] == ["gelu"]
+    assert report.layer == "gelu"
+    assert report.notes == ["in the file `gelu`, `bn` are one piece, and any of them may be wrong"]
+
+
+@pytest.mark.parametrize("filters", [1, 2])
+def test_the_layer_of_a_convolution_with_one_filter(filters, tmp_path):
+    """tf2onnx makes another node of it, without a name."""
+    x = keras.Input((8, 8, 2))
+    y = layers.Conv2D(filters, 1, name="attention")(x)
+    y = layers.Multiply()([x, keras.ops.sigmoid(y)])
+    model, path = keras.Model(x, layers.Dense(3)(y)), tmp_path / "model.onnx"
+    randomize(model, 1)
+    bias = model.get_layer("attention").bias
+    bias.assign(1e-5 * bias)
+    export.to_onnx(model, path)
+    bias.assign(1.01 * bias)
+    report = export.verify(model, path)
+    assert [constant.layer for constant in report.wrong_constants] == ["attention"]
+    assert report.layer == "attention"
+
+
 def test_a_wrong_constant_of_a_layer_that_is_called_twice(tmp_path):
     """The file holds it once, by the name of the one or the other call."""
     x = keras.Input((5, 3), name="x")

@@ -105,6 +105,21 @@ def test_sign_bit_of_zeros():
     np.testing.assert_array_equal(result, np.signbit(x))
 
 
+def test_the_bit_of_the_sign_read_otherwise(rng):
+    """By another mask, for another comparison, and as a number."""
+    x = np.array([0.0, -0.0, 1.5, -1.5, 1e-40, -1e-40, np.inf, -np.inf], "float32")
+    sign = np.int32(np.iinfo(np.int32).min)
+
+    def read(t):
+        bits = tf.bitcast(t, tf.int32)
+        masked = tf.bitwise.bitwise_and(bits, sign)
+        return masked < 0, masked, tf.bitwise.bitwise_and(bits, 255) < 1, masked < 1, bits < 3
+
+    found = in_onnx(read, x)
+    for one, other in zip(found, read(tf.constant(x)), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_argmax_of_signed_zeros():
     x = np.array([[-0.0, 0.0, -0.0], [0.0, -0.0, 0.0], [-1.0, -0.0, -2.0]], "float32")
     for function in (keras.ops.argmax, keras.ops.argmin):
