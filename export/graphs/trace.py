@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,9 @@ from ..errors import SourceError, reason
 from ..ports import Port, unique
 from .graph import Graph, Node, Value
 from .plain_names import unnumbered
+
+MOST_GUESSED = 4
+"""Inputs of a subclassed model whose types are tried."""
 
 
 def trace(model: keras.Model) -> Graph:
@@ -176,14 +180,13 @@ def _output_names(function: Any) -> list[str]:
 
 def trace_closed(model: keras.Model) -> Graph:
     """A graph of one node: the call of the whole model."""
-    structure = closed_inputs(model)
+    structure, outputs_structure = _called(model, closed_inputs(model))
     paths = tree.flatten_with_path(structure)
     inputs = [value_of(tensor) for _, tensor in paths]
     fallback = next(iter(inspect.signature(model.call).parameters), "input")
     input_names = [_path_name(path, fallback) for path, _ in paths]
     if isinstance(model, Functional):
         input_names = [tensor.name for _, tensor in paths]
-    outputs_structure = _closed_outputs(model, structure)
     outputs = [value_of(tensor) for tensor in tree.flatten(outputs_structure)]
     output_names = [
         _path_name(path, "output") for path, _ in tree.flatten_with_path(outputs_structure)
@@ -195,15 +198,39 @@ def trace_closed(model: keras.Model) -> Graph:
     return _graph(name, inputs, input_names, outputs, output_names, [node])
 
 
+def _called(model: keras.Model, structure: Any) -> tuple[Any, Any]:
+    """The inputs that a model takes, and its outputs.
+
+    Keras does not keep the types that a subclassed model was called on: where it takes no floats,
+    as few inputs as possible are whole numbers.
+    """
+    floats = [i for i, x in enumerate(tree.flatten(structure)) if "float" in x.dtype]
+    free = not isinstance(model, Functional) and len(floats) <= MOST_GUESSED
+    choices = [set(c) for n in range(len(floats) + 1) for c in itertools.combinations(floats, n)]
+    failure: Exception | None = None
+    for whole in choices if free else choices[:1]:
+        leaves = [
+            keras.KerasTensor(x.shape, dtype="int32") if i in whole else x
+            for i, x in enumerate(tree.flatten(structure))
+        ]
+        given = tree.pack_sequence_as(structure, leaves)
+        try:
+            return given, _closed_outputs(model, given)
+        except SourceError:
+            raise
+        # The model's own code may raise anything on a symbolic input.
+        except Exception as error:  # noqa: BLE001
+            failure = failure or error
+    assert failure is not None  # the first choice is the inputs as they are
+    raise SourceError(
+        f"The `call` of model `{model.name}` ({type(model).__name__}) cannot be traced on its "
+        f"inputs: {reason(failure)}. If it takes other types than floats, export it as a model of "
+        "inputs that say so: `x = keras.Input(shape, dtype=...)`, `keras.Model(x, model(x))`."
+    ) from failure
+
+
 def _closed_outputs(model: keras.Model, structure: Any) -> Any:
-    try:
-        outputs = model.compute_output_spec(structure)
-    # The model's own code may raise anything on a symbolic input.
-    except Exception as error:
-        raise SourceError(
-            f"The `call` of model `{model.name}` ({type(model).__name__}) cannot be traced on its "
-            f"inputs: {reason(error)}"
-        ) from error
+    outputs = model.compute_output_spec(structure)
     if not all(isinstance(tensor, keras.KerasTensor) for tensor in tree.flatten(outputs)):
         raise SourceError(
             f"Model `{model.name}` ({type(model).__name__}) returns something that is no tensor. "

@@ -6,6 +6,11 @@ of shape (batch, 1), is such a vector as soon as there are as many rows as chann
 three channels then have other sums than two or four of the same rows. No file can be like that, and
 nobody means it; so a column is added to the rows here, whatever their number.
 
+The only row of a batch is such a vector, too, if it has one axis. In |x|² + |y|², of the shapes
+(1, n, 1) and (1, 1, n), Keras adds both along the second axis. It is added along its own here,
+unless the same row has other sums beside another one: then it is no row but a weight, which Keras
+adds so in every batch.
+
 The bias of a convolution with channels first is added along the last axis where that has as many
 elements as there are filters, and in `predict` along the channels where TensorFlow fuses the two.
 """
@@ -15,6 +20,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -31,19 +37,37 @@ CONVOLUTIONS: tuple[type, ...] = (
 )
 
 
+@dataclass
+class Confusions:
+    """What Keras would have confused in the sums of a model.
+
+    Attributes:
+        rows: Numbers of rows that it would have taken for channels; 1, where it would have added
+            the only row along another axis than its own.
+        weights: Whether what looks like the only row is a weight; None as long as that is not
+            known.
+    """
+
+    rows: set[int] = field(default_factory=set)
+    weights: bool | None = None
+
+
 @contextmanager
-def rows_apart(confused: set[int]) -> Iterator[None]:
-    """Let columns be added to the rows that they belong to, in this thread.
+def rows_apart(confusions: Confusions) -> Iterator[None]:
+    """Let rows be added to the rows that they belong to, in this thread.
 
     Args:
-        confused: Takes the numbers of rows that Keras would have confused with channels.
+        confusions: Takes what Keras would have confused.
     """
     own, add = threading.get_ident(), backend.add
 
     def added(x1: Any, x2: Any) -> Any:
         if threading.get_ident() == own and _is_confused(x1, x2):
-            confused.add(int(x2.shape[0]))
+            confusions.rows.add(int(x2.shape[0]))
             x2 = tf.broadcast_to(x2, tf.shape(x1))
+        elif threading.get_ident() == own and not confusions.weights and _is_turned(x1, x2):
+            confusions.rows.add(1)
+            x2 = tf.broadcast_to(x2, tf.broadcast_static_shape(x1.shape, x2.shape))
         return add(x1, x2)
 
     backend.add = added
@@ -65,6 +89,21 @@ def _is_confused(x1: Any, x2: Any) -> bool:
         and set(rest) == {1}
         and rows in {x1.shape[1], x1.shape[-1]}
     )
+
+
+def _is_turned(x1: Any, x2: Any) -> bool:
+    """Whether Keras would add the only row along another axis than its own."""
+    if not (tf.is_tensor(x1) and tf.is_tensor(x2)) or x1.shape.rank != x2.shape.rank:
+        return False
+    if not (x1.shape.is_fully_defined() and x2.shape.is_fully_defined()):
+        return False
+    long = [axis for axis, extent in enumerate(x2.shape) if extent > 1]
+    if len(long) != 1 or x1.shape[0] != 1 or long == [0]:
+        return False
+    extent = x2.shape[long[0]]
+    if x1.shape[-1] == extent:
+        return long[0] != len(x1.shape) - 1
+    return x1.shape[1] == extent and long[0] != 1
 
 
 def biases_along_last(graph: Graph) -> list[str]:

@@ -2,7 +2,8 @@
 
 Most models treat each row by itself. Then a float64 run of the different rows gives the truth of
 every batch that is made of them. Whether a model is like that is seen in its own runs: those of
-the first few rows, of the first batch and of the last one must agree with the same rows of all.
+the first few rows, of the first batch, of the last one and of all edges, where rows differ most,
+must agree with the same rows of all.
 Where they do not, every batch is run in float64 by itself.
 """
 
@@ -18,7 +19,7 @@ from ..formats import FLOAT32, SAFETY, Format
 from ..programs.program import Arrays, Program
 from ..programs.rounding import mean_reach, unknown_reach
 from .channels import channel_errors, channel_noise
-from .samples import FEW_ROWS, Batch, Rows
+from .samples import EDGES, FEW_ROWS, Batch, Rows
 
 RUNS, LITTLE_WORK = 3, 200_000
 """Runs to find the reach, for models that compute at most so many numbers for one row."""
@@ -90,7 +91,7 @@ class Witness:
         whole = self._run(rows.arrays, rows.batches[0].data)
         ends = rows.batches[0], rows.batches[-1]
         parts = [
-            self._part(whole, rows, batch, any(batch is end for end in ends))
+            self._part(whole, rows, batch, batch.data == EDGES or any(batch is e for e in ends))
             for batch in rows.batches
         ]
         found = [part for part in parts if part is not None]

@@ -2,9 +2,12 @@
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
+from kerasdl import export
 from kerasdl.export.graphs.trace import trace
 from random_networks import randomize
 
@@ -97,3 +100,53 @@ def test_looking_twice_leaves_no_trace():
     trace(model)
     trace(model)
     assert [len(layer._inbound_nodes) for layer in model.layers] == before
+
+
+class Neighbours(keras.Model):
+    """Called on features and on the numbers of each node's neighbours."""
+
+    def __init__(self):
+        super().__init__(name="neighbours")
+        self.dense = layers.Dense(3)
+
+    def call(self, inputs):
+        nodes, numbers = inputs["nodes"], inputs["numbers"]
+        return self.dense(ops.mean(tf.gather(nodes, numbers, batch_dims=1), 1))
+
+
+class Numbers(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, numbers):
+        return self.dense(ops.take(ops.eye(5), numbers, axis=0))
+
+
+class Stubborn(keras.Model):
+    def call(self, x):
+        raise ValueError("never")
+
+
+def test_subclassed_models_of_whole_numbers(tmp_path, rng):
+    """Keras does not say on which types they were called."""
+    model, numbers = Numbers(), rng.integers(0, 5, 6).astype("int32")
+    truth = model(numbers)
+    export.to_onnx(model, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    (end,) = session.get_inputs()
+    assert end.type == "tensor(int32)"
+    (found,) = session.run(None, {end.name: numbers})
+    np.testing.assert_allclose(found, truth, rtol=1e-5, atol=1e-6)
+
+    model = Neighbours()
+    model({"nodes": np.ones((2, 4, 3), "float32"), "numbers": np.zeros((2, 5), "int32")})
+    assert [port.dtype for port in trace(model).input_ports] == ["float32", "int32"]
+    assert export.to_onnx(model, tmp_path / "model.onnx").passed
+
+
+def test_a_call_that_cannot_be_traced():
+    model = Stubborn(name="stubborn")
+    model.build((None, 3))
+    with pytest.raises(export.SourceError, match=r"stubborn.*never.*keras\.Input\(shape, dtype"):
+        trace(model)

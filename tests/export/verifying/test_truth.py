@@ -113,6 +113,19 @@ def test_exports_where_rows_depend_on_each_other(name, batch, tmp_path):
     assert report.conclusive
 
 
+def test_rows_that_depend_on_each_other_on_edges_alone(tmp_path):
+    """Of large numbers, which only some of the edges hold."""
+
+    def below_the_largest(x):
+        return ops.where(ops.abs(x) > 5, x - ops.max(x), x)
+
+    for batch in (1, 2):
+        options = {"dimensions": {"batch": batch}}
+        assert export.to_onnx(
+            model_of(below_the_largest), tmp_path / "model.onnx", **options
+        ).passed
+
+
 def test_the_lowest_number_is_that_of_the_model(tmp_path):
     values, places = keras.Input((4, 3)), keras.Input((4,), dtype="int32")
     flat = ops.reshape(values, (-1, 3)), ops.reshape(places, (-1,))
