@@ -16,7 +16,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,15 @@ def _pads_maxima_with_zeros(node: ir.Node) -> bool:
     given = node.inputs[2] if len(node.inputs) > 2 else None
     constant = None if given is None else given.const_value
     zero = given is None or (constant is not None and not constant.numpy().any())
-    return zero and any(use.node.op_type == "MaxPool" for use in node.outputs[0].uses())
+    return zero and any(reader.op_type == "MaxPool" for reader in _readers(node))
+
+
+def _readers(node: ir.Node) -> Iterator[ir.Node]:
+    """What reads a result, or what onnxruntime lets read it by moving Transposes out of the way."""
+    for reader in node.outputs[0].consumers():
+        yield reader
+        if reader.op_type == "Transpose":
+            yield from _readers(reader)
 
 
 def _is_at_least_zero(value: ir.Value | None) -> bool:

@@ -100,6 +100,14 @@ def test_zeros_that_are_the_largest(options, tmp_path):
     assert len(_paddings(tmp_path / "model.onnx")) == 1
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_padding_that_is_turned_before_it_is_pooled(size, tmp_path):
+    """tf2onnx leaves a Transpose between the two, which onnxruntime moves away."""
+    model = pooled(lambda x: ops.where(x > 0, x, 0.1 * x) - 3.0, padding=2, size=size)
+    assert export.to_onnx(model, tmp_path / "model.onnx").passed
+    assert len(_paddings(tmp_path / "model.onnx")) == 1
+
+
 @pytest.mark.parametrize(("least", "kept"), [(0.0, True), (-1.0, False)])
 def test_zeros_behind_a_clip(least, kept):
     pads = numpy_helper.from_array(np.array([0, 0, 1, 0, 0, 1]), "pads")
