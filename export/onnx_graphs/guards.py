@@ -175,12 +175,16 @@ def _multiply_below(node: ir.Node, side: int) -> None:
     import onnx_ir as ir
 
     assert node.graph is not None  # `model.graph` gave it
-    y = node.outputs[0]
+    y, other = node.outputs[0], node.inputs[1 - side]
+    source = None if other is None else other.producer()
+    is_below = source is not None and source.name == f"{node.name}/Unsqueeze__{1 - side}"
     front = constant(node.graph, f"{y.name}__front", np.array([0]))
     wider = ir.node("Unsqueeze", [node.inputs[side], front], name=f"{node.name}/Unsqueeze__{side}")
     wider.outputs[0].name = f"{wider.name}:0"
     node.graph.insert_before(node, wider)
     node.replace_input_with(side, wider.outputs[0])
+    if is_below:  # the other operand has that axis already
+        return
     later = ir.node("Squeeze", [y, front], name=f"{node.name}/Squeeze__{side}")
     _take_place(later, y, f"{y.name}__before_{side}")
     node.graph.insert_after(node, later)

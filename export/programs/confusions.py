@@ -8,8 +8,7 @@ nobody means it; so a column is added to the rows here, whatever their number.
 
 The only row of a batch is such a vector, too, if it has one axis. In |x|² + |y|², of the shapes
 (1, n, 1) and (1, 1, n), Keras adds both along the second axis. It is added along its own here,
-unless the same row has other sums beside another one: then it is no row but a weight, which Keras
-adds so in every batch.
+unless it looks so beside another row, too: then it is a weight, which Keras adds so in every batch.
 
 The bias of a convolution with channels first is added along the last axis where that has as many
 elements as there are filters, and in `predict` along the channels where TensorFlow fuses the two.
@@ -98,7 +97,7 @@ def _is_turned(x1: Any, x2: Any) -> bool:
     if not (x1.shape.is_fully_defined() and x2.shape.is_fully_defined()):
         return False
     long = [axis for axis, extent in enumerate(x2.shape) if extent > 1]
-    if len(long) != 1 or x1.shape[0] != 1 or long == [0]:
+    if len(long) != 1 or long == [0]:
         return False
     extent = x2.shape[long[0]]
     if x1.shape[-1] == extent:

@@ -240,6 +240,25 @@ def test_float16_products_with_a_product(rank, side, to, rng):
         np.testing.assert_allclose(own, plain, rtol=1e-2, atol=2e-2)
 
 
+EINSUMS = {
+    "bhd,bhe->hde": ((2, 3), (2, 4)),
+    "bcd,bec->deb": ((5, 4), (3, 5)),
+    "ab,acd->cdb": ((4,), (3, 2)),
+    "acd,ab->bcd": ((3, 2), (4,)),
+}
+
+
+@pytest.mark.parametrize("equation", EINSUMS)
+def test_float16_products_of_two_that_are_computed(equation, tmp_path):
+    x = keras.Input((6,))
+    parts = [
+        layers.Reshape(shape)(layers.Dense(int(np.prod(shape)))(x)) for shape in EINSUMS[equation]
+    ]
+    model = keras.Model(x, ops.einsum(equation, *parts))
+    randomize(model, 0)
+    assert export.to_onnx(model, tmp_path / "model.onnx", precision="float16").passed
+
+
 @pytest.mark.parametrize("perm", [(1, 0, 2), (1, 2, 0)])
 @pytest.mark.parametrize("given", [TensorProto.FLOAT16, TensorProto.INT32])
 def test_casts_between_a_turn_and_a_product(perm, given, rng):

@@ -73,6 +73,22 @@ def test_weights_are_no_rows(options, tmp_path):
     assert export.verify(model, path).passed
 
 
+@pytest.mark.parametrize("end", [lambda y: 1e-4 * y, lambda y: ops.argmax(y, -1)])
+@pytest.mark.parametrize("options", OPTIONS, ids=["free", "one", "five"])
+def test_weights_behind_which_little_is_seen(end, options, tmp_path, rng):
+    x = keras.Input((5, 3), name="x")
+    sums, _ = Weights()(x)
+    model = keras.Model(x, end(sums))
+    path = tmp_path / "model.onnx"
+    export.to_onnx(model, path, **options)
+    rows = rng.normal(size=(5, 5, 3)).astype("float32")
+    session = onnxruntime.InferenceSession(path)
+    size = session.get_inputs()[0].shape[0]
+    batches = [rows] if size == "batch" else np.split(rows, 5 // size)
+    found = np.concatenate([session.run(None, {"x": batch})[0] for batch in batches])
+    np.testing.assert_allclose(found, model(rows), rtol=1e-5, atol=1e-9)
+
+
 def test_data_of_one_row(tmp_path, rng):
     x = keras.Input((5, 3), name="x")
     model = keras.Model(x, distances(x))
