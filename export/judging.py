@@ -143,13 +143,13 @@ def note_confusions(report: Report, program: Program) -> None:
     """Say where Keras takes one axis for another, so that its own runs contradict each other."""
     if not isinstance(program, KerasProgram):
         return
-    if 1 in program.confusions.rows and not program.confusions.weights:
+    if program.confusions.turned and not program.confusions.weights:
         report.notes.append(
             "Keras takes the only row of a batch for a bias, and adds it along another axis than "
             "its own, which gives it other outputs than the same row in another batch; the file "
             "gives the same ones"
         )
-    for rows in sorted(program.confusions.rows - {1}):
+    for rows in sorted(program.confusions.rows):
         report.notes.append(
             f"Keras takes a batch of {rows} rows for {rows} channels where this model adds one "
             "number per row, and gives it other outputs than the same rows in another batch; the "

@@ -206,9 +206,9 @@ def _called(model: keras.Model, structure: Any) -> tuple[Any, Any]:
     """
     floats = [i for i, x in enumerate(tree.flatten(structure)) if "float" in x.dtype]
     free = not isinstance(model, Functional) and len(floats) <= MOST_GUESSED
-    choices = [set(c) for n in range(len(floats) + 1) for c in itertools.combinations(floats, n)]
+    counts = range(len(floats) + 1 if free else 1)
     failure: Exception | None = None
-    for whole in choices if free else choices[:1]:
+    for whole in itertools.chain(*(itertools.combinations(floats, count) for count in counts)):
         leaves = [
             keras.KerasTensor(x.shape, dtype="int32") if i in whole else x
             for i, x in enumerate(tree.flatten(structure))

@@ -72,11 +72,11 @@ class Halves:
         """What is only compared with zero, and may as well be infinite."""
         graph = self.narrow.graph
         zeros = {tensor.name for tensor in graph.initializer if _is_zero(tensor)}
-        compared = {
-            y for n in graph.node if n.op_type in SIGNS and n.input[1] in zeros for y in n.input[:1]
-        }
+        compared: set[str] = set()
         others = {end.name for end in graph.output}
-        others.update(y for n in graph.node if n.op_type not in SIGNS for y in n.input)
+        for node in graph.node:
+            asks = node.op_type in SIGNS and node.input[1] in zeros
+            (compared if asks else others).update(node.input)
         return compared - others
 
     def _is_rounded(self, name: str) -> bool:

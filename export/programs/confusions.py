@@ -41,13 +41,14 @@ class Confusions:
     """What Keras would have confused in the sums of a model.
 
     Attributes:
-        rows: Numbers of rows that it would have taken for channels; 1, where it would have added
-            the only row along another axis than its own.
-        weights: Whether what looks like the only row is a weight; None as long as that is not
-            known.
+        rows: Numbers of rows that it would have taken for channels.
+        turned: Whether it would have added what looks like the only row along another axis than
+            its own.
+        weights: Whether that is a weight; None as long as it is not known.
     """
 
     rows: set[int] = field(default_factory=set)
+    turned: bool = False
     weights: bool | None = None
 
 
@@ -61,11 +62,13 @@ def rows_apart(confusions: Confusions) -> Iterator[None]:
     own, add = threading.get_ident(), backend.add
 
     def added(x1: Any, x2: Any) -> Any:
-        if threading.get_ident() == own and _is_confused(x1, x2):
+        if threading.get_ident() != own or not _of_one_rank(x1, x2):
+            return add(x1, x2)
+        if _is_confused(x1, x2):
             confusions.rows.add(int(x2.shape[0]))
             x2 = tf.broadcast_to(x2, tf.shape(x1))
-        elif threading.get_ident() == own and not confusions.weights and _is_turned(x1, x2):
-            confusions.rows.add(1)
+        elif not confusions.weights and _is_turned(x1, x2):
+            confusions.turned = True
             x2 = tf.broadcast_to(x2, tf.broadcast_static_shape(x1.shape, x2.shape))
         return add(x1, x2)
 
@@ -76,10 +79,12 @@ def rows_apart(confusions: Confusions) -> Iterator[None]:
         backend.add = add
 
 
+def _of_one_rank(x1: Any, x2: Any) -> bool:
+    return tf.is_tensor(x1) and tf.is_tensor(x2) and x1.shape.rank == x2.shape.rank
+
+
 def _is_confused(x1: Any, x2: Any) -> bool:
     """Whether Keras would take a column of one number per row for a bias."""
-    if not (tf.is_tensor(x1) and tf.is_tensor(x2)) or x1.shape.rank != x2.shape.rank:
-        return False
     rows, *rest = [1] if not x1.shape.rank else x2.shape.as_list()
     return (
         len(rest) > 0
@@ -92,8 +97,6 @@ def _is_confused(x1: Any, x2: Any) -> bool:
 
 def _is_turned(x1: Any, x2: Any) -> bool:
     """Whether Keras would add the only row along another axis than its own."""
-    if not (tf.is_tensor(x1) and tf.is_tensor(x2)) or x1.shape.rank != x2.shape.rank:
-        return False
     if not (x1.shape.is_fully_defined() and x2.shape.is_fully_defined()):
         return False
     long = [axis for axis, extent in enumerate(x2.shape) if extent > 1]

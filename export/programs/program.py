@@ -104,13 +104,12 @@ class KerasProgram:
 
     def run(self, arrays: Arrays) -> Arrays:
         outputs = self._run(arrays)
-        if 1 not in self.confusions.rows or self.confusions.weights is not None:
+        if not self.confusions.turned or self.confusions.weights is not None:
             return outputs
         # Beside another one, a row is confused with nothing; what still is, is a weight.
-        self.confusions.rows.discard(1)
+        self.confusions.turned = False
         self._run([x if x.ndim == 0 else np.concatenate([x, x]) for x in arrays])
-        self.confusions.weights = 1 in self.confusions.rows
-        self.confusions.rows.add(1)
+        self.confusions.weights, self.confusions.turned = self.confusions.turned, True
         return self._run(arrays) if self.confusions.weights else outputs
 
     def _run(self, arrays: Arrays) -> Arrays:

@@ -18,13 +18,13 @@ def _bitcast(f: Formula, x: str) -> Any:
     source, target = f.dtype_of(x), f.dtype_of(f.node.output[0])
     if source == target:
         return f.Identity(x)
-    if source == np.float32 and target == np.int32 and _only_the_sign_counts(f):
-        negative = _is_negative(f, x)
-        for masked in f.graph.find_output_consumers(f.node.output[0]):
-            for compared in f.graph.find_output_consumers(masked.output[0]):
-                f.graph.replace_all_inputs(compared.output[0], negative)
-        return f.Neg(f.cast(negative, np.int32))
     if source == np.float32 and target == np.int32:
+        signs = _tests_of_the_sign(f)
+        if signs:
+            negative = _is_negative(f, x)
+            for sign in signs:
+                f.graph.replace_all_inputs(sign, negative)
+            return f.Neg(f.cast(negative, np.int32))
         return f.cast(_bits(f, x), np.int32)
     if source == np.int32 and target == np.float32:
         return _from_bits(f, f.cast(x, np.int64))
@@ -70,20 +70,21 @@ def _next_after(f: Formula, x: str, y: str) -> Any:
     return f.Where(f.Equal(x, y), y, f.Where(f.IsNaN(y), y, result))
 
 
-def _only_the_sign_counts(f: Formula) -> bool:
-    """Whether of the result only the bit of the sign is asked for, by a mask and a comparison."""
-    masked = f.graph.find_output_consumers(f.node.output[0])
-    compared = [
-        (reader, node.output[0])
-        for node in masked
-        for reader in f.graph.find_output_consumers(node.output[0])
-    ]
-    return (
-        bool(compared)
-        and all(_is(f, node, "BitwiseAnd", f.node.output[0], SIGN) for node in masked)
-        and all(_is(f, node, "Less", name, 0) for node, name in compared)
-        and not {f.node.output[0], *(name for _, name in compared)} & {*f.graph.outputs}
-    )
+def _tests_of_the_sign(f: Formula) -> list[str]:
+    """The comparisons that ask for the bit of the sign, behind a mask; none if anything else reads
+    the result."""
+    bits, found = f.node.output[0], []
+    if bits in f.graph.outputs:
+        return []
+    for masked in f.graph.find_output_consumers(bits):
+        sign = masked.output[0]
+        tests = f.graph.find_output_consumers(sign)
+        if not _is(f, masked, "BitwiseAnd", bits, SIGN) or sign in f.graph.outputs:
+            return []
+        if not all(_is(f, test, "Less", sign, 0) for test in tests):
+            return []
+        found += [test.output[0] for test in tests]
+    return found
 
 
 def _is(f: Formula, node: Any, kind: str, name: str, number: int) -> bool:

@@ -145,6 +145,18 @@ def test_subclassed_models_of_whole_numbers(tmp_path, rng):
     assert export.to_onnx(model, tmp_path / "model.onnx").passed
 
 
+class Many(keras.Model):
+    def call(self, inputs):
+        return sum(inputs)
+
+
+def test_a_model_of_many_inputs():
+    """Of which the types are not tried out, as there are too many."""
+    model = Many()
+    model([np.ones((2, 3), "float32")] * 40)
+    assert {port.dtype for port in trace(model).input_ports} == {"float32"}
+
+
 def test_a_call_that_cannot_be_traced():
     model = Stubborn(name="stubborn")
     model.build((None, 3))

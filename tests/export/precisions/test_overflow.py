@@ -4,9 +4,11 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from kerasdl import export
+from kerasdl.export.precisions.overflow import Halves
 
 pytestmark = pytest.mark.tensorflow
 
@@ -99,6 +101,21 @@ def test_what_is_only_compared_with_zero_may_be_infinite(tmp_path):
     inverse = keras.Model(model.inputs, keras.ops.tanh(1 / scores.output))
     with pytest.raises(export.ConversionError, match="float16 holds none beyond"):
         export.to_onnx(inverse, tmp_path / "m.onnx", precision="float16", atol=10.0)
+
+
+@pytest.mark.parametrize(("bound", "exempt"), [(0.0, {"y"}), (3.0, set())])
+def test_what_is_compared_with_another_number_too(bound, exempt):
+    nodes = [
+        helper.make_node("Reciprocal", ["x"], ["y"]),
+        helper.make_node("Less", ["y", "zero"], ["a"]),
+        helper.make_node("Greater", ["y", "bound"], ["b"]),
+    ]
+    numbers = {"zero": 0.0, "bound": bound}
+    constants = [numpy_helper.from_array(np.float16(n), name) for name, n in numbers.items()]
+    ends = [helper.make_tensor_value_info(name, 9, [2]) for name in "ab"]
+    given = [helper.make_tensor_value_info("x", 10, [2])]
+    proto = helper.make_model(helper.make_graph(nodes, "g", given, ends, constants))
+    assert Halves(proto, proto)._signs() - {"zero", "bound"} == exempt
 
 
 def test_constant_outputs(tmp_path):
