@@ -125,7 +125,9 @@ def compare(report: Report, judge: Judge, file: Path, clock: Clock) -> None:
             report.checks = judge.compare(file, clock.progress)
         except RefusedError as error:
             raise _not_runnable(error, judge.program) from error
-    report.latency, report.tolerance = list(judge.latency), judge.tolerance
+    with clock.stage("latency", "measuring the latency"):
+        report.latency = judge.latency()
+    report.tolerance = judge.tolerance
     report.float64_failure = judge.float64_failure
     if report.beyond_ranges:
         with clock.stage("layers", "looking for the range that is too small"):

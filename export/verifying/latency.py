@@ -1,7 +1,7 @@
 """Latency: how long the default session of onnxruntime takes for a batch.
 
-The comparison runs the session once per batch anyway. That first run is the figure only where it
-is long; otherwise the batch runs again, more often the shorter it takes, and the median counts.
+The comparison has run the session once per batch anyway. That first run is the figure only where
+it is long; otherwise the batch runs again, more often the shorter it takes, and the median counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LONG = 0.2
 MOST = 20
 """Repetitions."""
 WARM_UP = 3
-"""Runs that are left out besides the first, where it was short."""
+"""Runs that are left out besides the first, as far as they fit into the budget, too."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,8 @@ def measure(batch: int, first: float, run: Callable[[], object]) -> Latency:
     References: N4 (ONNX conversion).
     """
     seconds: list[float] = []
-    if first < BUDGET:
-        for _ in range(WARM_UP):
-            run()
+    for _ in range(min(WARM_UP, int(BUDGET / first) if first else WARM_UP)):
+        run()
     while first <= LONG and len(seconds) < MOST and (not seconds or sum(seconds) < BUDGET):
         start = time.perf_counter()
         run()

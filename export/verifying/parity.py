@@ -8,7 +8,8 @@ over all rows of the same kind of data
     tolerance = 16 · noise
 
 where reach is how far y goes when weights and results of layers are moved as rounding might move
-them (`rounding.py`). A file passes if e = |y_onnx − y| stays within the tolerance everywhere, for
+them (`rounding.py`). It takes another float64 run: of models of much work it is found out only
+where a file does not pass without it, and left out of the noise otherwise. A file passes if e = |y_onnx − y| stays within the tolerance everywhere, for
 every batch size, with onnxruntime's optimizations off and on. Integers, booleans and strings
 must be equal, NaN and infinities must stand where Keras has them. Only where rounding itself makes
 a few integers others (y₃₂ against y, or y moved), 16 times as many may differ, up to 1 of 100.
@@ -90,7 +91,6 @@ class Judge:
 
     Attributes:
         truths: Of every batch so far.
-        latency: Of the file that was compared last, one per batch size.
         edge_failure: Why the model could not be run on edges, or None.
     """
 
@@ -103,10 +103,10 @@ class Judge:
         self.program = program
         self.tolerance = tolerance
         self.truths: list[Truth] = []
-        self.latency: list[Latency] = []
         self.edge_failure: str | None = None
         self.stored = stored
         self._witness = Witness(program, stored)
+        self._runs: dict[int, tuple[float, Callable[[], object]]] = {}
 
     @property
     def float64_failure(self) -> str | None:
@@ -137,7 +137,7 @@ class Judge:
         for optimized in (False, True):
             progress(f"comparing, onnxruntime optimizations {'on' if optimized else 'off'}")
             loaded = LoadedFile(file, self.program, optimized=optimized)
-            self.latency.clear()
+            self._runs.clear()
             for truth, clipped in zip(self.truths, moved_by_ends, strict=True):
                 start = time.perf_counter()
                 results = loaded.run(truth.inputs)
@@ -146,10 +146,16 @@ class Judge:
                     moved = None if clipped is None else clipped[index]
                     check = self._check(truth, index, port, results[index], optimized, moved)
                     checks.append(check.judged(self.tolerance))
-                if optimized:
-                    self._time(loaded, truth, seconds)
-        self.latency.sort(key=lambda latency: latency.batch)
+                if optimized and truth.data != EDGES:  # of which nobody asks
+                    run = partial(loaded.run, truth.inputs)
+                    self._runs.setdefault(truth.batch, (seconds, run))
         return checks
+
+    def latency(self) -> list[Latency]:
+        """Of the file that was compared last, one per batch size; can be asked for once."""
+        found = [measure(batch, *self._runs[batch]) for batch in sorted(self._runs)]
+        self._runs.clear()  # and with them the file in onnxruntime
+        return found
 
     def compare_run(self, run: Callable[[Arrays], Arrays]) -> list[Check]:
         """Compare what another program makes of every batch."""
@@ -196,13 +202,6 @@ class Judge:
         batches = [truth, *alike[: MANY // truth.batch]]
         return list(map(np.concatenate, zip(*(one.inputs for one in batches), strict=True)))
 
-    def _time(self, loaded: LoadedFile, truth: Truth, first: float) -> None:
-        """Measure a batch size that is new; of edges, nobody asks."""
-        if truth.data != EDGES and truth.batch not in {latency.batch for latency in self.latency}:
-            run = partial(loaded.run, truth.inputs)
-            self.latency.append(measure(truth.batch, first, run))
-
-    @np.errstate(all="ignore")
     def _check(
         self,
         truth: Truth,
@@ -211,6 +210,29 @@ class Judge:
         result: np.ndarray,
         optimized: bool,
         clipped: np.ndarray | None = None,
+    ) -> Check:
+        """Compare by what is known of rounding, and if it fails, by all that can be known."""
+        check = self._checked(truth, index, port, result, optimized, clipped)
+        if check.passed or not self._look_at_rounding():
+            return check
+        return self._checked(truth, index, port, result, optimized, clipped)
+
+    def _look_at_rounding(self) -> bool:
+        """Find out how far it reaches; whether anything of that was not known before."""
+        unknown = [truth.rounding for truth in self.truths if not truth.rounding.is_known]
+        for rounding in unknown:
+            rounding()
+        return bool(unknown)
+
+    @np.errstate(all="ignore")
+    def _checked(
+        self,
+        truth: Truth,
+        index: int,
+        port: Port,
+        result: np.ndarray,
+        optimized: bool,
+        clipped: np.ndarray | None,
     ) -> Check:
         native, exact = truth.native[index], truth.exact[index]
         error = channel_errors(result, native, exact)
@@ -222,7 +244,7 @@ class Judge:
         else:
             allowed = SAFETY * self.noise(truth.data, index) + self.flips(truth, index)
         if truth.means:
-            by_mean = allowed_by_mean(native, exact, truth.reach[index], gaps)
+            by_mean = allowed_by_mean(native, exact, truth.known_reach[index], gaps)
             allowed = np.minimum(allowed, by_mean)
         tells = _could_fail(native, self.magnitude(truth.data, index), allowed)
         beyond = np.zeros(1)
@@ -251,7 +273,7 @@ class Judge:
         """Errors with the rows as columns, and what is allowed of each; no errors where a row says
         nothing."""
         native, exact, reach = (
-            per_row(each[index]) for each in (truth.native, truth.exact, truth.reach)
+            per_row(each[index]) for each in (truth.native, truth.exact, truth.known_reach)
         )
         noise = np.zeros(1)
         if not native.shape == exact.shape == reach.shape:
@@ -268,7 +290,7 @@ class Judge:
     def noise(self, data: str, index: int) -> np.ndarray:
         """Noise of an output per channel, over all rows of one kind of data."""
         parts = [
-            channel_noise(truth.native[index], truth.exact[index], truth.reach[index])
+            channel_noise(truth.native[index], truth.exact[index], truth.known_reach[index])
             for truth in self.truths
             if truth.data == data
         ]
@@ -279,7 +301,7 @@ class Judge:
         """How many numbers of an output that are no floats may differ, by the share of those that
         rounding makes others; none where these are no few."""
         shares = (
-            flips(one.native[index], one.exact[index], one.reach[index])
+            flips(one.native[index], one.exact[index], one.known_reach[index])
             for one in self.truths
             if one.data == truth.data
         )

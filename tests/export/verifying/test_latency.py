@@ -41,6 +41,11 @@ def test_no_more_than_twenty_runs(clock):
     assert measure(1, 0.0, clock(*[1e-6] * 23)).runs == 20
 
 
+def test_no_more_runs_are_left_out_than_the_budget_has_time_for(clock):
+    assert measure(1, 0.05, clock(1.0, 0.05, 0.02)).milliseconds == pytest.approx(35)
+    assert measure(1, 0.02, clock(1.0, 1.0, 1.0, 0.07)).milliseconds == pytest.approx(70)
+
+
 @pytest.mark.parametrize(("first", "more"), [(0.3, []), (0.2, [0.2]), (0.07, [0.07])])
 def test_a_long_run_is_repeated_once_or_not_at_all(first, more, clock):
     found = measure(1, first, clock(*more))
@@ -70,7 +75,7 @@ def test_one_figure_per_batch_size_of_the_default_session(tmp_path, monkeypatch)
     )
     assert [each.batch for each in report.latency] == [1, 3, 5, 32]
     assert [(batch, optimized) for batch, optimized, _, _ in ran] == [
-        (b, True) for b in (1, 3, 32, 5)
+        (b, True) for b in (1, 3, 5, 32)
     ]
     assert all(first > 0 and result[0].shape == (batch, 2) for batch, _, first, result in ran)
     assert all(0 < each.milliseconds < 1000 for each in report.latency)

@@ -17,6 +17,7 @@ from kerasdl.export.verifying.channels import channel_errors, channel_noise, fli
 from kerasdl.export.verifying.checks import Check, Tolerance
 from kerasdl.export.verifying.parity import Judge, allowed_by_mean
 from kerasdl.export.verifying.samples import random_rows
+from kerasdl.export.verifying.truth import Rounding
 from random_networks import randomize
 
 
@@ -343,9 +344,8 @@ def test_few_integers_must_all_be_right():
     model = keras.Model(x, layers.Lambda(lambda x: keras.ops.cast(x, "int32"))(x))
     judge = Judge(KerasProgram(model))
     judge.add(random_rows(judge.program))
-    judge.truths = [
-        replace(truth, reach=[np.eye(len(truth.native[0]), 1)]) for truth in judge.truths
-    ]
+    one_other = Rounding(lambda: [np.eye(32, 1)])
+    judge.truths = [replace(truth, rounding=one_other) for truth in judge.truths]
     assert all(check.passed for check in judge.compare_run(lambda a: [np.array(model(a[0]))]))
     assert not any(
         check.passed for check in judge.compare_run(lambda a: [np.array(model(a[0])) + 1])

@@ -7,8 +7,9 @@ from keras import layers, ops
 
 from kerasdl import export
 from kerasdl.export.programs.program import KerasProgram
-from kerasdl.export.verifying.samples import Batch, Rows, random_rows
-from kerasdl.export.verifying.truth import Witness
+from kerasdl.export.verifying.parity import Judge
+from kerasdl.export.verifying.samples import Batch, Rows, edge_rows, joined, random_rows
+from kerasdl.export.verifying.truth import LITTLE_WORK, Witness
 from random_networks import randomize
 
 
@@ -81,6 +82,114 @@ def test_few_rows_make_a_large_batch():
     assert program.sizes == [3]
     own = KerasProgram.run_float64(program, truths[-1].inputs)[0]
     np.testing.assert_allclose(truths[-1].exact[0], own, rtol=1e-13)
+
+
+def canceling(offset=1e6, units=512):
+    """Whole numbers, so that Keras' own run is exact, which rounding might move by 2⁻²⁴ offset."""
+    inputs = keras.Input((units,))
+    x = ops.round(4 * inputs)
+    dense = layers.Dense(units)
+    model = keras.Model(inputs, dense(x) + offset - offset)
+    dense.kernel.assign(np.random.default_rng(0).integers(-2, 3, (units, units)))
+    return model
+
+
+class Looked(KerasProgram):
+    """Counts how often somebody asks how far rounding reaches."""
+
+    looks = 0
+
+    def reaches(self, *arguments):
+        self.looks += 1
+        return super().reaches(*arguments)
+
+
+def judge_of(model):
+    judge = Judge(Looked(model))
+    judge.add(joined(random_rows(judge.program), edge_rows(judge.program)))
+    return judge
+
+
+def moved_by(model, amount):
+    """One number of each batch, in the first channel."""
+
+    def run(arrays):
+        result = np.array(model(arrays[0]))
+        result[0, 0] += amount
+        return [result]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("ulps", "looks", "passes"), [(0, 0, True), (0.001, 0, True), (4, 1, True), (40, 1, False)]
+)
+def test_rounding_is_looked_at_where_a_file_does_not_pass_without_it(ulps, looks, passes):
+    """In half ulps of the numbers that cancel out; the outputs are a thousand times smaller."""
+    model = canceling()
+    judge = judge_of(model)
+    assert judge.program.work() > LITTLE_WORK
+    checks = judge.compare_run(moved_by(model, ulps * 2.0**-24 * 1e6))
+    assert judge.program.looks == looks
+    assert all(check.passed for check in checks if check.data == "random") == passes
+
+
+def test_rounding_of_little_work_is_looked_at_beforehand():
+    judge = judge_of(canceling(units=16))
+    assert judge.program.looks == 1
+    assert all(truth.rounding.is_known for truth in judge.truths)
+
+
+def test_the_known_reach_is_zero_until_somebody_asks():
+    truths = judge_of(canceling()).truths
+    for truth in truths:
+        assert [y.shape for y in truth.known_reach] == [y.shape for y in truth.exact]
+        assert not np.any(truth.known_reach)
+    assert np.max(truths[0].reach) > 2e-3
+    for truth in truths:
+        np.testing.assert_array_equal(truth.known_reach, truth.reach)
+    # The second row of the batch of three is that of the batch of 32, and so on.
+    np.testing.assert_array_equal(truths[1].reach[0], truths[2].reach[0][:3])
+
+
+def test_rows_whose_rounding_differs_need_not_depend_on_each_other(monkeypatch):
+    """The same rows in another batch: another sum, which only rounding can tell."""
+    program = Looked(canceling())
+    (rows,) = random_rows(program)
+    own, run = [], program.run
+
+    def rounds(arrays):
+        own.append(len(arrays[0]))
+        (result,) = run(arrays)
+        result = np.array(result)
+        result[:, 0] += 4 * 2.0**-24 * 1e6 if len(result) == 1 else 0.0
+        return [result]
+
+    monkeypatch.setattr(program, "run", rounds)
+    truths = Witness(program).of(rows)
+    assert own == [32, 1, 3]
+    assert program.looks == 1
+    assert len({id(truth.rounding) for truth in truths}) == 1
+
+
+def test_a_model_that_takes_no_moved_weights():
+    """Its float64 run stays the truth, and rounding is taken to reach as far as is usual."""
+
+    class Fragile(Looked):
+        def reaches(self, *arguments):
+            super().reaches(*arguments)
+            raise ValueError("weights of my own")
+
+    model = canceling()
+    judge = Judge(Fragile(model))
+    judge.add(random_rows(judge.program))
+    assert judge.float64_failure is None
+    assert all(check.passed for check in judge.compare_run(moved_by(model, 0)))
+    assert judge.float64_failure is None
+    far = moved_by(model, 8 * 2.0**-20 * np.abs(judge.truths[-1].exact[0][:, 0]).max())
+    assert all(check.passed for check in judge.compare_run(far))
+    assert judge.float64_failure == "weights of my own"
+    assert not all(check.passed for check in judge.compare_run(moved_by(model, 0.1)))
 
 
 def test_a_graph_that_is_not_the_model_does_not_widen_the_tolerance():
