@@ -209,6 +209,41 @@ def _hide(
     return apply(scores=scores, value=value, scores_mask=scores_mask, training=training)
 
 
+@contextmanager
+def refusing_float32(operations: Sequence[Any]) -> Iterator[set[int]]:
+    """Raise TypeError where one of them gives float32, as a custom layer may.
+
+    Yields:
+        The ids of those that were not called; Keras has other ways to call quantized layers.
+    """
+    found = {id(each): each for each in operations if isinstance(each, keras.Operation)}
+    before = {key: vars(each).get("call") for key, each in found.items()}
+    unseen = {id(each) for each in operations}
+
+    def watched(operation: Any, call: Any, *arguments: Any, **keywords: Any) -> Any:
+        results = call(*arguments, **keywords)
+        unseen.discard(id(operation))
+        refuse_float32(operation, keras.tree.flatten(results))
+        return results
+
+    try:
+        for each in found.values():
+            # Past Keras' own setter, as in `calls.py`.
+            vars(each)["call"] = partial(watched, each, each.call)
+        yield unseen
+    finally:
+        for key, each in found.items():
+            vars(each).pop("call")
+            if before[key] is not None:
+                vars(each)["call"] = before[key]
+
+
+def refuse_float32(operation: Any, results: Iterable[Any]) -> None:
+    """Raise TypeError if a result is float32."""
+    if any(keras.backend.standardize_dtype(y.dtype) == "float32" for y in results):
+        raise TypeError(f"{operation.name} gives float32")
+
+
 def _quantized_policy(layer: keras.Layer, dtype: str) -> keras.DTypePolicy | None:
     """The policy of a quantized layer, with this dtype for what is no integer."""
     own = layer._dtype_policy

@@ -23,7 +23,15 @@ from ..graphs.inference import float64, map_of
 from ..graphs.trace import closed_inputs, open_function, trace, without_bfloat16
 from ..ports import Port, is_any_batch
 from .confusions import Confusions, rows_apart
-from .precision import absorbing, float64_run, in_float32, is_narrow, widen
+from .precision import (
+    absorbing,
+    float64_run,
+    in_float32,
+    is_narrow,
+    refuse_float32,
+    refusing_float32,
+    widen,
+)
 from .ranges import Range, range_of
 from .rounding import distance, move_input, move_results
 from .widened import Widened
@@ -167,9 +175,12 @@ class KerasProgram:
 
     def _layers_in_float64(self, arrays: Arrays) -> Arrays:
         wide = [widen(array) for array in arrays]
+        operations = [node.operation for node in self.graph.nodes]
         with self.apart(), float64_run(flatten_layers(self.model)):
-            self.graph(*self._first_row(wide), after=_refuse_float32)
-            outputs = self.model(self._packed(wide), training=False)
+            with refusing_float32(operations) as unseen:
+                outputs = self.model(self._packed(wide), training=False)
+            if unseen:
+                self.graph(*self._first_row(wide), after=_refuse_float32)
         return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
 
     def _first_row(self, arrays: Arrays) -> Arrays:
@@ -339,8 +350,7 @@ def _equal(some: Arrays, others: Arrays) -> bool:
 
 
 def _refuse_float32(node: Node, results: list[Any]) -> list[Any]:
-    if any(keras.backend.standardize_dtype(y.dtype) == "float32" for y in results):
-        raise TypeError(f"{node.name} gives float32")
+    refuse_float32(node.operation, results)
     return results
 
 

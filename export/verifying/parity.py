@@ -9,10 +9,12 @@ over all rows of the same kind of data
 
 where reach is how far y goes when weights and results of layers are moved as rounding might move
 them (`rounding.py`). It takes another float64 run: of models of much work it is found out only
-where a file does not pass without it, and left out of the noise otherwise. A file passes if e = |y_onnx − y| stays within the tolerance everywhere, for
-every batch size, with onnxruntime's optimizations off and on. Integers, booleans and strings
-must be equal, NaN and infinities must stand where Keras has them. Only where rounding itself makes
-a few integers others (y₃₂ against y, or y moved), 16 times as many may differ, up to 1 of 100.
+where a file does not pass without it, and left out of the noise otherwise.
+
+A file passes if e = |y_onnx − y| stays within the tolerance everywhere, for every batch size, with
+onnxruntime's optimizations off and on. Integers, booleans and strings must be equal, NaN and
+infinities must stand where Keras has them. Only where rounding itself makes a few integers others
+(y₃₂ against y, or y moved), 16 times as many may differ, up to 1 of 100.
 
 A mean is surer than a maximum. For models of little work, whose reach is taken from three runs, and
 batches of 16 different rows or more, the root mean square of e must not exceed 8 times that of the

@@ -12,7 +12,7 @@ somebody asks: a file that is as near to the truth as Keras' own run passes with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -131,9 +131,9 @@ class Witness:
     def of(self, rows: Rows) -> list[Truth]:
         """The truth of every batch of the rows."""
         whole = self._run(rows.arrays, rows.batches[0].data)
-        ends = rows.batches[0], rows.batches[-1]
+        own = _telling(rows.batches)
         parts = [
-            self._part(whole, rows, batch, batch.data == EDGES or any(batch is e for e in ends))
+            self._part(whole, rows, batch, any(batch is one for one in own))
             for batch in rows.batches
         ]
         found = [part for part in parts if part is not None]
@@ -158,7 +158,7 @@ class Witness:
         part = Truth(
             rows.batch(batch), batch.data, native, exact, whole.rounding, whole.sure, places
         )
-        if not run and (places[0] > 0 or len(places) > FEW_ROWS):
+        if not run:
             return part
         own = self.program.run(part.inputs)
         return replace(part, native=own) if _agree(own, part) else None
@@ -204,6 +204,16 @@ class Witness:
         if not little:
             return 1
         return RUNS_OF_STEPS if self.stored.results.steps else RUNS
+
+
+def _telling(batches: Sequence[Batch]) -> list[Batch]:
+    """Those whose own runs tell whether rows are by themselves."""
+    edges = [batch for batch in batches if batch.data == EDGES]
+    few = [batch for batch in batches if batch.places[0] == 0 and len(batch.places) <= FEW_ROWS]
+    several = [batch for batch in few if len(batch.places) > 1]
+    if several and any(len(batch.places) == 1 for batch in edges):
+        return [*several, *edges]
+    return [batches[0], *few, batches[-1], *edges]
 
 
 def _shortened(exact: np.ndarray, native: np.ndarray) -> np.ndarray:

@@ -84,6 +84,50 @@ def test_few_rows_make_a_large_batch():
     np.testing.assert_allclose(truths[-1].exact[0], own, rtol=1e-13)
 
 
+def batches_of(*sizes, edges=(), different=3):
+    """Batches of random rows, and of edges behind them."""
+    start, found = different, [Batch("random", np.arange(size) % different) for size in sizes]
+    for size in edges:
+        found.append(Batch("edges", start + np.arange(size)))
+        start += size
+    return start, tuple(found)
+
+
+@pytest.mark.parametrize(
+    ("batches", "own"),
+    [
+        (batches_of(1, 3, 32), [1, 32]),  # the three are all rows
+        (batches_of(1, 3, 32, edges=[1]), [3, 1]),
+        (batches_of(1, 3, 32, edges=[4]), [1, 3, 4]),
+        (batches_of(1, 1, edges=[1, 1], different=1), [1, 1, 1, 1]),
+        (batches_of(5, 5, edges=[5], different=5), [5, 5]),
+        (batches_of(32, edges=[4], different=32), [32, 4]),
+    ],
+    ids=["random", "one edge", "edges", "single rows", "fixed", "data"],
+)
+def test_the_runs_that_tell_whether_rows_are_by_themselves(batches, own):
+    """Each of those that are run in Keras besides all rows at once."""
+    model, sizes = rowwise(), []
+    program = Counted(model)
+    run = program.run
+    program.run = lambda arrays: sizes.append(len(arrays[0])) or run(arrays)
+    count, found = batches
+    arrays = [np.random.default_rng(0).normal(size=(count, 6)).astype("float32")]
+    Witness(program).of(Rows(arrays, found, (True,)))
+    assert (sizes[0], sizes[1:]) == (count, own)
+
+
+@pytest.mark.parametrize("name", TANGLED)
+def test_rows_that_depend_on_each_other_beside_one_row_of_edges(name):
+    program = Counted(model_of(TANGLED[name]))
+    count, batches = batches_of(1, 3, 32, edges=[1])
+    arrays = [np.random.default_rng(0).normal(size=(count, 4)).astype("float32")]
+    arrays[0][-1] = 64.0
+    for truth in Witness(program).of(Rows(arrays, batches, (True,))):
+        own = KerasProgram.run_float64(program, truth.inputs)[0]
+        np.testing.assert_allclose(truth.exact[0], own, rtol=1e-13)
+
+
 def canceling(offset=1e6, units=512):
     """Whole numbers, so that Keras' own run is exact, which rounding might move by 2⁻²⁴ offset."""
     inputs = keras.Input((units,))
