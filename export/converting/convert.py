@@ -142,7 +142,7 @@ def convert(
                 ) from error
             missing = "tf2onnx knows nothing of " if isinstance(error, KeyError) else ""
             raise ConversionError(f"{missing}{reason(error)}") from error
-    _refuse_foreign(model, log, names)
+    _refuse_foreign(model, opset or DEFAULT_OPSET, log, names)
     _refuse_later(model, opset or MAXIMUM_OPSET, names)
     return model
 
@@ -246,7 +246,9 @@ def _note_shapes(model: ir.Model, function: Any) -> None:
             outputs[f"output_{i}"].shape = ir.Shape(tensor.shape.as_list())
 
 
-def _refuse_foreign(model: ir.Model, log: Sequence[Message], names: Sequence[str]) -> None:
+def _refuse_foreign(
+    model: ir.Model, opset: int, log: Sequence[Message], names: Sequence[str]
+) -> None:
     """Raise ConversionError if the file holds an operator that ONNX does not have."""
     import onnx.defs
 
@@ -254,6 +256,14 @@ def _refuse_foreign(model: ir.Model, log: Sequence[Message], names: Sequence[str
         if not onnx.defs.has(node.op_type, node.domain):
             where, layer = _place(node, names)
             why = next((one.why for one in log if one.why and f"'{node.name}'" in one.text), "")
+            since = _first_opset(node.op_type, opset, why)
+            if since is not None:
+                raise ConversionError(
+                    f"{where} cannot be written in opset {opset}: "
+                    f"{why or f'{node.op_type} needs opset {since}'}. "
+                    f"Pass opset={since} or a later one.",
+                    layer,
+                )
             raise ConversionError(
                 f"{where} cannot be converted: ONNX has no form of the TensorFlow operation "
                 f"{node.op_type}{f' ({why})' if why else ''}."
@@ -269,6 +279,17 @@ def _refuse_foreign(model: ir.Model, log: Sequence[Message], names: Sequence[str
             f"{first.why or first.text.strip().splitlines()[0]}",
             layer,
         )
+
+
+def _first_opset(kind: str, opset: int, why: str) -> int | None:
+    """The first later operator set in which a TensorFlow operation has a form, if there is one."""
+    import tf2onnx.handler
+
+    said = re.search(r"needs opset (\d+)", why)
+    if said is not None:
+        return int(said[1])
+    (forms,) = (sets for domain, sets in tf2onnx.handler.tf_op.get_opsets().items() if not domain)
+    return next((n for n in range(opset + 1, len(forms)) if kind in forms[n]), None)
 
 
 def _place(node: ir.Node, names: Sequence[str]) -> tuple[str, str | None]:

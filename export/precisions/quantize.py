@@ -1,7 +1,7 @@
 """Quantize: a float32 file in a smaller format (`formats.py`).
 
 - float16: weights and arithmetic; inputs and outputs stay float32.
-- bfloat16: matrices are stored in half the space and widened when the file is loaded.
+- bfloat16: matrices of weights are stored in half the space and widened when the file is loaded.
 - int8: the products of Dense, Conv and their like; the ranges of what is multiplied are measured
   batch by batch (dynamic), or beforehand on data that is like the user's (static).
 """
@@ -39,7 +39,7 @@ def quantize(
         model: In float32, with the inputs input_0, ...; it may be changed.
         stored: The format.
         calibration: Batches, for int8: what the ranges are measured on. None: dynamic ranges.
-        spared: Names of nodes that int8 leaves alone.
+        spared: Names of nodes that bfloat16 and int8 leave alone.
 
     Raises:
         ConversionError: onnxruntime's tools refuse the model.
@@ -49,7 +49,7 @@ def quantize(
     if stored is FLOAT32:
         return model
     if stored.name == "bfloat16":
-        _narrow_matrices(model)
+        _narrow_matrices(model, spared)
         return model
     try:
         with _quiet():
@@ -107,7 +107,7 @@ def holds(model: ir.Model, stored: Format) -> bool:
     )
 
 
-def _narrow_matrices(model: ir.Model) -> None:
+def _narrow_matrices(model: ir.Model, spared: Container[str]) -> None:
     import onnx_ir as ir
 
     for name, value in list(model.graph.initializers.items()):
@@ -115,6 +115,8 @@ def _narrow_matrices(model: ir.Model) -> None:
         if tensor is None or value.is_graph_output():
             continue
         if tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) < 2 or tensor.size < LARGE:
+            continue
+        if any(node.name in spared for node, _ in value.uses()):
             continue
         array = tensor.numpy().astype(ir.DataType.BFLOAT16.numpy())
         narrow = ir.Value(name=f"{name}__bfloat16", const_value=ir.tensor(array, name=name))

@@ -49,7 +49,8 @@ def float64_run(
         layers: Every layer that takes part, inner ones included.
         exact: Values that replace a variable's own, by id of the variable.
         perturb: If given, every weight is moved at random by what rounding it once more would
-            do. The statistics of a Normalization layer reach the file as they are, and stay.
+            do. The statistics of a Normalization layer reach the file as they are, and stay; as
+            do Fourier transforms where only learnt matrices are rounded.
         stored: How weights are stored.
     """
     layers = list(layers)
@@ -64,6 +65,7 @@ def float64_run(
         keras.StatelessScope() as scope,
     ):
         fixed = _groups(layers) | _statistics_of_inputs(layers)
+        fixed |= _transforms(layers) if stored.matrices_only else set()
         for variable in _float_variables(layers):
             known = (exact or {}).get(id(variable))
             value = float64(variable) if known is None else known[1]
@@ -306,6 +308,11 @@ def widen(array: np.ndarray) -> np.ndarray:
 def _statistics_of_inputs(layers: Iterable[keras.Layer]) -> set[int]:
     normalizations = [x for x in layers if isinstance(x, keras.layers.Normalization)]
     return {id(variable) for layer in normalizations for variable in layer.variables}
+
+
+def _transforms(layers: Iterable[keras.Layer]) -> set[int]:
+    transforms = [x for x in layers if isinstance(x, keras.layers.STFTSpectrogram)]
+    return {id(variable) for layer in transforms for variable in layer.variables}
 
 
 def _groups(layers: Iterable[keras.Layer]) -> set[int]:

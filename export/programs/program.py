@@ -7,7 +7,7 @@ TensorFlow. `KerasProgram` is a Keras model; `saved_model.SavedModelProgram` a T
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
@@ -180,7 +180,7 @@ class KerasProgram:
             with refusing_float32(operations) as unseen:
                 outputs = self.model(self._packed(wide), training=False)
             if unseen:
-                self.graph(*self._first_row(wide), after=_refuse_float32)
+                self.graph(*_tensors(self._first_row(wide)), after=_refuse_float32)
         return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
 
     def _first_row(self, arrays: Arrays) -> Arrays:
@@ -220,13 +220,17 @@ class KerasProgram:
         wide = [widen(array) for array in arrays]
         rounded = [self._is_rounded(value, stored) for value in self.graph.inputs]
 
-        def given() -> Arrays:
+        def given() -> list[Any]:
             pairs = zip(wide, rounded, strict=True)
-            return [move_input(x, rng, stored) if moves else x for x, moves in pairs]
+            return _tensors(move_input(x, rng, stored) if moves else x for x, moves in pairs)
 
         layers = flatten_layers(self.model)
-        with self.apart(), float64_run(layers):
-            still = self._still(wide, exact)
+        try:
+            with self.apart(), float64_run(layers):
+                still = self._still(wide, exact)
+        # As in `run_float64`: the model may do what its graph does not.
+        except Exception:  # noqa: BLE001
+            yield from self._operations.reaches(arrays, self._operations(arrays), rng, stored)
         while True:
             with self.apart(), float64_run(layers, perturb=rng, stored=stored):
                 moved = self.graph(*given(), after=move)
@@ -241,10 +245,10 @@ class KerasProgram:
         """What the graph computes: `exact`, if that is so of the first row."""
         first = self._first_row(arrays)
         if first is not arrays:
-            found = [np.asarray(y) for y in self.graph(*first)]
+            found = [np.asarray(y) for y in self.graph(*_tensors(first))]
             if all(map(_begins, exact, found)):
                 return exact
-        return self.graph(*arrays)
+        return self.graph(*_tensors(arrays))
 
     def parameters(self) -> int:
         return int(self.model.count_params())
@@ -279,7 +283,7 @@ class KerasProgram:
         }
 
     def _packed(self, arrays: Sequence[Any]) -> Any:
-        tensors = [tf.convert_to_tensor(array) for array in arrays]
+        tensors = _tensors(arrays)
         function = open_function(self.model)
         structure = closed_inputs(self.model) if function is None else function._inputs_struct
         return tree.pack_sequence_as(structure, tensors)
@@ -332,6 +336,10 @@ class KerasProgram:
                     "stateful=False, or with the state as an input and an output.",
                     layer.name,
                 )
+
+
+def _tensors(arrays: Iterable[Any]) -> list[Any]:
+    return [tf.convert_to_tensor(array) for array in arrays]
 
 
 def plain(tensor: Any) -> np.ndarray:

@@ -23,7 +23,8 @@ noise, or in terms of the largest e,
     tolerance = min( 16 · noise,  8 · rms(noise) · max e / rms(e) )
 
 A comparison that could not have failed is none: where the tolerance exceeds a quarter of the
-output, or no number is finite, the file does not pass unless the user gives a tolerance.
+output, or no number of all batches is finite, the file does not pass unless the user gives a
+tolerance.
 
 Edges, i.e. rows that random data leaves out (`ranges.py`), are there for gross errors: what is
 wrong at zero, in ties or far from the mean, and branches that are not taken elsewhere. They are
@@ -348,7 +349,7 @@ def _could_fail(native: np.ndarray, magnitude: float, limits: np.ndarray) -> boo
     """Whether a wrong file would have been noticed."""
     if not is_float(native) or native.size == 0:
         return True
-    if not np.isfinite(native).any():
+    if not np.isfinite(native).any() and magnitude == 0:
         return False
     return bool(limits.max() <= COARSEST * magnitude or magnitude == 0)
 

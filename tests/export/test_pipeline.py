@@ -378,6 +378,16 @@ def test_progress_names_the_stages(tmp_path):
     assert list(report.seconds) == ["source", "fold", "convert", "write", *proof]
 
 
+def test_layers_of_operations_that_take_tensors_alone(tmp_path):
+    """NumPy's arrays know no `as_list`, which Keras' own adaptive pooling asks for."""
+    x = keras.Input((8, 7, 4), name="x")
+    model = keras.Model(x, keras.ops.adaptive_max_pool(x, (3, 4)))
+    export.to_onnx(model, tmp_path / "model.onnx")
+    report = export.verify(model, tmp_path / "model.onnx", layers=True)
+    assert report.passed
+    assert [check.passed for check in report.layers] == [True]
+
+
 def _export_random(recipe, folder):
     model = build(recipe)
     try:

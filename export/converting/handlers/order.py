@@ -35,8 +35,9 @@ REDUCTION = {"Sum": "add", "Prod": "mul", "Max": "max", "Min": "min"}
 def _segment(f: Formula, data: str, ids: str, count: str) -> Any:
     """Scattered into rows of the neutral number; negative ids go into a row that is cut off."""
     kind = f.node.type.removeprefix("UnsortedSegment")
-    if f.graph.opset < (ADDS_SINCE if kind in {"Sum", "Prod"} else COMPARES_SINCE):
-        raise ValueError(f"{f.node.type} needs opset 18")
+    since = ADDS_SINCE if kind in {"Sum", "Prod"} else COMPARES_SINCE
+    if f.graph.opset < since:
+        raise ValueError(f"{f.node.type} needs opset {since}")
     dtype = f.dtype_of(data)
     rank = len(f.shape(ids))
     rows = f.Reshape(f.cast(count, np.int64), [1])

@@ -365,3 +365,22 @@ def test_extents_that_keras_makes_tensors_of(tmp_path):
         export.to_onnx(model, tmp_path / "m.onnx")
     assert failure.value.layer == "isfinite"
     assert export.to_onnx(model, tmp_path / "m.onnx", dimensions={"batch": 3}).passed
+
+
+SPECTRA = {
+    "fft": lambda x: ops.concatenate(ops.fft((x, ops.zeros_like(x))), axis=-1),
+    "mel": lambda x: layers.Flatten()(layers.MelSpectrogram(64, 16, 64, num_mel_bins=8)(x)),
+    "stft": lambda x: layers.Flatten()(layers.STFTSpectrogram("log", 64, 32)(x[..., None])),
+}
+
+
+@pytest.mark.parametrize("name", SPECTRA)
+def test_bfloat16_stores_what_was_learnt_and_no_transform(name, tmp_path):
+    x = keras.Input((256,), name="x")
+    model = keras.Model(x, layers.Dense(8)(SPECTRA[name](x)))
+    report = export.to_onnx(model, tmp_path / "model.onnx", precision="bfloat16")
+    assert report.passed
+    assert export.verify(model, tmp_path / "model.onnx").passed
+    stored = onnx.load(tmp_path / "model.onnx").graph.initializer
+    narrow = [tensor for tensor in stored if tensor.data_type == onnx.TensorProto.BFLOAT16]
+    assert [sorted(tensor.dims) for tensor in narrow] == [sorted(model.layers[-1].kernel.shape)]

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
+from kerasdl import export
+from kerasdl.export.formats import format_of
 from kerasdl.export.programs.precision import float64_run, refusing_float32
 from kerasdl.export.programs.program import KerasProgram, flatten_layers
 
@@ -109,3 +111,48 @@ def test_a_call_that_another_has_replaced_comes_back(rng):
         assert vars(layer)["call"] is replaced
     assert "call" not in vars(layer)
     assert not np.any(np.isnan(program.run_float64([np.ones((2, 4), "float32")])[0]))
+
+
+def test_operations_that_take_tensors_alone(rng, tmp_path):
+    """NumPy's arrays know no `as_list`, which Keras' own adaptive pooling asks for."""
+    x = keras.Input((8, 7, 4))
+    program = KerasProgram(keras.Model(x, ops.adaptive_average_pool(x, (3, 4))))
+    arrays = [rng.normal(size=(2, 8, 7, 4)).astype("float32")]
+    exact = program.run_float64(arrays)
+    assert not program.by_operations
+    (reach,) = next(program.reaches(arrays, exact, np.random.default_rng(0)))
+    assert 0 < reach.max() < 1e-6
+    report = export.to_onnx(program.model, tmp_path / "model.onnx", precision="float16")
+    assert report.float64_failure is None
+
+
+def test_rounding_of_a_graph_that_does_not_run_is_that_of_its_operations(rng):
+    program = program_of(layers.Dense(3), layers.Dense(2))
+    arrays = [rng.normal(size=(5, 4)).astype("float32")]
+    exact = program.run_float64(arrays)
+    own = next(program.reaches(arrays, exact, np.random.default_rng(0)))[0]
+    program.graph.nodes[-1].operation = Failing()
+    runs = program.reaches(arrays, exact, np.random.default_rng(0))
+    for _ in range(2):
+        found = next(runs)[0]
+        assert found.shape == own.shape
+        assert 0.1 * own.max() < found.max() < 10 * own.max()
+
+
+class Failing(layers.Layer):
+    def call(self, inputs):
+        raise ValueError("not in the graph")
+
+
+def test_fourier_transforms_stay_where_only_learnt_matrices_are_rounded():
+    inputs = keras.Input((256, 1))
+    x = layers.STFTSpectrogram("log", 64, 32, name="transform")(inputs)
+    model = keras.Model(inputs, layers.Dense(8)(x))
+    transform, dense = model.layers[1], model.layers[-1]
+    before = [np.array(weight) for weight in (*transform.weights, dense.kernel)]
+    for precision in ("bfloat16", "float16"):
+        rng, stored = np.random.default_rng(0), format_of(precision)
+        with float64_run(flatten_layers(model), perturb=rng, stored=stored):
+            after = [np.array(weight.value) for weight in (*transform.weights, dense.kernel)]
+        moved = [np.any(one != other) for one, other in zip(before, after, strict=True)]
+        assert moved == [precision == "float16"] * 2 + [True]

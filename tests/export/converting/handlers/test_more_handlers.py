@@ -306,9 +306,28 @@ def test_segments_before_opset_18(rng):
     for kind in ("sum", "prod"):
         same(getattr(tf.math, f"segment_{kind}"), x, ids, opset=13, rtol=1e-6)
     same(tf.math.segment_mean, x, ids, opset=16, rtol=1e-6)
-    for kind in ("max", "min", "mean"):
-        with pytest.raises(ConversionError, match=f"Segment{kind.title()} needs opset 1"):
+    for kind, since in {"max": 18, "min": 18, "mean": 16}.items():
+        message = f"Segment{kind.title()} needs opset {since}. Pass opset={since} or a later one"
+        with pytest.raises(ConversionError, match=message):
             in_onnx(getattr(tf.math, f"segment_{kind}"), x, ids, opset=13)
+
+
+@pytest.mark.parametrize("kind", ["sum", "max"])
+def test_unsorted_segments_before_opset_18(kind, rng):
+    call = lambda x, ids: getattr(tf.math, f"unsorted_segment_{kind}")(x, ids, 5)  # noqa: E731
+    x, ids = rng.normal(size=(4, 2)).astype("float32"), np.array([3, 0, 3, 1])
+    since = {"sum": 16, "max": 18}[kind]
+    same(call, x, ids, opset=since, rtol=1e-6)
+    with pytest.raises(ConversionError, match=f"opset {since - 1}: .* Pass opset={since} or"):
+        in_onnx(call, x, ids, opset=since - 1)
+
+
+def test_what_tf2onnx_itself_writes_in_later_operator_sets(rng):
+    call = lambda x: tf.tensor_scatter_nd_add(x, [[1], [1]], x[:2])  # noqa: E731
+    x = rng.normal(size=(4, 2)).astype("float32")
+    same(call, x, opset=16, rtol=1e-6)
+    with pytest.raises(ConversionError, match="TensorScatterAdd needs opset 16. Pass opset=16"):
+        in_onnx(call, x, opset=15)
 
 
 @pytest.mark.parametrize(("exclusive", "opset"), [(False, 18), (True, 18), (True, 13)])
