@@ -20,12 +20,14 @@ from .graphs.graph import layer_of
 from .ports import Port, seen
 from .programs.confusions import biases_along_last
 from .programs.program import KerasProgram, Program
-from .reporting.report import Report
+from .reporting.report import Report, strain_of
+from .verifying.checks import Check
 from .verifying.clipping import furthest
 from .verifying.diverging import check_layers, first_wrong
 from .verifying.layers import LayerCheck
 from .verifying.parity import Judge
 from .verifying.samples import (
+    EDGES,
     EXTENTS,
     Rows,
     data_rows,
@@ -224,10 +226,28 @@ def look_at_layers(
         truth = judge.telling(report.checks)
         rows = judge.rows_like(truth)
         found = check_layers(
-            judge.program, file, truth.inputs, judge.stored, rows=rows, complete=complete
+            judge.program,
+            file,
+            truth.inputs,
+            judge.stored,
+            rows=rows,
+            complete=complete,
+            right=_right_outputs(report, judge.program),
         )
     report.layers = found if complete else []
     return first_wrong(found) if wrong else ()
+
+
+def _right_outputs(report: Report, program: Program) -> list[Check]:
+    """Per output, the comparison nearest to its tolerance; none if any output is wrong."""
+    derived = report.judged()
+    if not derived.outputs_agree:
+        return []
+    usual = [check for check in derived.counting if check.data != EDGES]
+    return [
+        max((check for check in usual if check.output == port.name), key=strain_of)
+        for port in program.outputs
+    ]
 
 
 def judge_by_constants(report: Report, program: Program, piece: Sequence[str]) -> Sequence[str]:

@@ -30,6 +30,7 @@ import numpy as np
 from ..formats import FLOAT32, Format
 from ..graphs.graph import Graph, Node, Value
 from ..programs.program import Arrays, KerasProgram
+from .checks import Check
 from .inner import Forcing, InnerValues
 from .layers import Expected, LayerCheck, expected_values
 
@@ -47,6 +48,7 @@ def check_layers(
     *,
     rows: Arrays | None = None,
     complete: bool = True,
+    right: Sequence[Check] = (),
 ) -> list[LayerCheck]:
     """What a file made of each layer; the model runs three times.
 
@@ -58,6 +60,8 @@ def check_layers(
         rows: The batch, and more rows behind it, which the model takes at once and the file does
             not.
         complete: Go on behind the first piece that is wrong, with its values put right.
+        right: Where all outputs are right, a comparison for each. Nothing is wrong then, though
+            a file whose inner values are looked at may round more than it does otherwise.
 
     Returns:
         One entry per layer, in the order of the graph.
@@ -65,8 +69,8 @@ def check_layers(
     expected = expected_values(program, arrays, stored, rows)
     inner = InnerValues(file, program, arrays)
     inner.values.update(_constant_outputs(file, inner))
-    search = _Search(program.graph, expected, inner)
-    while search.repair() and complete:
+    search = _Search(program.graph, expected, inner, right)
+    while not right and search.repair() and complete:
         continue
     return search.checks()
 
@@ -110,7 +114,13 @@ class _Attempt:
 
 
 class _Search:
-    def __init__(self, graph: Graph, expected: dict[int, Expected], inner: InnerValues) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        expected: dict[int, Expected],
+        inner: InnerValues,
+        right: Sequence[Check] = (),
+    ) -> None:
         self.graph = graph
         self.expected = expected
         self.inner = inner
@@ -118,6 +128,8 @@ class _Search:
         self.wrong: dict[int, tuple[Node, ...]] = {}
         for value, name in zip(graph.inputs, [*self.inner.values], strict=False):
             self.held[id(value)] = _Held(name, True, 0.0, 0.0)
+        for value, name, check in zip(graph.outputs, inner.outputs, right, strict=False):
+            self.held[id(value)] = _Held(name, True, check.error, check.tolerance)
         self._look()
 
     # What is held
