@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, Protocol
 
 import keras
@@ -18,7 +19,7 @@ from keras import tree
 
 from ..errors import ConversionError, SourceError
 from ..formats import FLOAT32, Format
-from ..graphs.graph import Node, Value, flatten_layers
+from ..graphs.graph import Graph, Node, Value, flatten_layers
 from ..graphs.inference import float64, map_of
 from ..graphs.trace import closed_inputs, open_function, trace, without_bfloat16
 from ..ports import Port, is_any_batch
@@ -104,8 +105,7 @@ class KerasProgram:
         self.by_operations = False
         self.confusions = Confusions()
         self._operations = Widened(self._call)
-        # Of the graph, whose operations are named after their layers.
-        self._operations_of_layers = Widened(self._in_graph, self.layer_names())
+        self.round_in(self.graph)
         self._check_inputs()
         self._check_weights()
         self._check_states()
@@ -193,10 +193,17 @@ class KerasProgram:
         with self.apart(), in_float32(layers), absorbing(layers):
             return list(tree.flatten(self.model(self._packed(tensors), training=False)))
 
-    def _in_graph(self, *tensors: Any) -> list[Any]:
-        layers = flatten_layers(self.model)
+    def round_in(self, graph: Graph) -> None:
+        """Let products be rounded where this form of the model has them, as a file that is made of
+        it does: what was folded into a product in one with it."""
+        # Operations of a graph are named after their layers.
+        names = [node.name for node in graph.nodes]
+        self._operations_of_layers = Widened(partial(self._in_graph, graph), names)
+
+    def _in_graph(self, graph: Graph, *tensors: Any) -> list[Any]:
+        layers = [*flatten_layers(self.model), *graph.layers()]
         with self.apart(), in_float32(layers), absorbing(layers):
-            return self.graph(*tensors)
+            return graph(*tensors)
 
     def reaches(
         self, arrays: Arrays, exact: Arrays, rng: np.random.Generator, stored: Format = FLOAT32

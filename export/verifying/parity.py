@@ -50,10 +50,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..conversion import plan
 from ..files.runtime import LoadedFile
 from ..formats import FLOAT32, SAFETY, Format
 from ..ports import Port
-from ..programs.program import Arrays, Program
+from ..programs.program import Arrays, KerasProgram, Program
 from .channels import (
     channel_errors,
     channel_maxima,
@@ -118,9 +119,13 @@ class Judge:
 
     def know(self, file: Path | bytes) -> None:
         """Look up which layers of a file multiply integers, and the ranges that it holds."""
-        if self.stored.results.steps:
-            ranges = ranges_of_layers(file, self.program.layer_names())
-            self.stored = self._witness.stored = replace(self.stored, ranges=ranges)
+        if not self.stored.results.steps:
+            return
+        ranges = ranges_of_layers(file, self.program.layer_names())
+        self.stored = self._witness.stored = replace(self.stored, ranges=ranges)
+        if isinstance(self.program, KerasProgram):
+            graph, _, _ = plan(self.program, self.stored)
+            self.program.round_in(graph or self.program.graph)
 
     def add(self, rows: Sequence[Rows]) -> None:
         """Run the model on batches of these rows."""

@@ -233,6 +233,24 @@ def test_layers_of_int8_behind_a_normalization(tmp_path, rng):
     assert check.allowed < 1e-3
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_convolution_that_has_taken_up_a_batch_normalization(seed, tmp_path):
+    """What it gives is rounded behind the normalization, in one range for all channels."""
+    rng = np.random.default_rng(seed)
+    inputs = keras.Input((8, 7, 4), name="x")
+    normalization = layers.BatchNormalization()
+    model = keras.Model(inputs, normalization(layers.Conv2D(5, 3)(inputs)))
+    randomize(model, seed)
+    normalization.gamma.assign(rng.choice([-1, 1], 5) * np.geomspace(0.02, 2.0, 5))
+    rows = {"x": rng.normal(size=(64, 8, 7, 4)).astype("float32")}
+    path = tmp_path / "model.onnx"
+    report = export.to_onnx(model, path, precision="int8", calibration=rows)
+    assert {fold.into for fold in report.folds} == {(model.layers[1].name,)}
+    assert export.verify(model, path, data=rows, layers=True).passed
+    normalization.beta.assign_add([0.0, 0.0, 0.1 * report.worst.magnitude, 0.0, 0.0])
+    assert not export.verify(model, path, data=rows).outputs_agree
+
+
 def test_judge_knows_no_ranges_of_other_formats(model, path):
     judge = Judge(KerasProgram(model))
     judge.know(path)
