@@ -201,7 +201,8 @@ class KerasProgram:
         self._operations_of_layers = Widened(partial(self._in_graph, graph), names)
 
     def _in_graph(self, graph: Graph, *tensors: Any) -> list[Any]:
-        layers = [*flatten_layers(self.model), *graph.layers()]
+        both = [*flatten_layers(self.model), *graph.layers()]
+        layers = list({id(layer): layer for layer in both}.values())
         with self.apart(), in_float32(layers), absorbing(layers):
             return graph(*tensors)
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from keras import layers
+from keras.initializers import Constant, HeNormal
 from onnx import numpy_helper
 
 from kerasdl import export
@@ -249,6 +250,19 @@ def test_a_convolution_that_has_taken_up_a_batch_normalization(seed, tmp_path):
     assert export.verify(model, path, data=rows, layers=True).passed
     normalization.beta.assign_add([0.0, 0.0, 0.1 * report.worst.magnitude, 0.0, 0.0])
     assert not export.verify(model, path, data=rows).outputs_agree
+
+
+def test_attention_beside_what_has_taken_up_a_batch_normalization(tmp_path):
+    """Whose layers are those of the model, each once, whatever form of it rounds."""
+    inputs = keras.Input((6, 8), name="x")
+    convolution = layers.Conv1D(8, 3, padding="same", kernel_initializer=HeNormal(seed=0))
+    x = layers.BatchNormalization(gamma_initializer=Constant(0.3))(convolution(inputs))
+    model = keras.Model(inputs, layers.Attention()([x, x]))
+    rows = {"x": np.random.default_rng(0).normal(size=(64, 6, 8)).astype("float32")}
+    path = tmp_path / "model.onnx"
+    report = export.to_onnx(model, path, precision="int8", calibration=rows)
+    assert report.float64_failure is None
+    assert export.verify(model, path, data=rows).passed
 
 
 def test_judge_knows_no_ranges_of_other_formats(model, path):
