@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import tree
 
 import kerasdl
@@ -171,7 +170,7 @@ def _run_of(folded: keras.Model) -> Callable[[Arrays], Arrays]:
             return program.run(arrays)
         # A layer's own code may raise anything.
         except Exception as error:
-            program.graph(*map(tf.convert_to_tensor, arrays))
+            program.graph(*arrays)
             raise SourceError(f"The folded model does not run: {reason(error)}") from error
 
     return run

@@ -258,12 +258,8 @@ def _refuse_foreign(
             why = next((one.why for one in log if one.why and f"'{node.name}'" in one.text), "")
             since = _first_opset(node.op_type, opset, why)
             if since is not None:
-                raise ConversionError(
-                    f"{where} cannot be written in opset {opset}: "
-                    f"{why or f'{node.op_type} needs opset {since}'}. "
-                    f"Pass opset={since} or a later one.",
-                    layer,
-                )
+                why = why or f"{node.op_type} needs opset {since}"
+                raise _before(since, f"{where} cannot be written in opset {opset}: {why}", layer)
             raise ConversionError(
                 f"{where} cannot be converted: ONNX has no form of the TensorFlow operation "
                 f"{node.op_type}{f' ({why})' if why else ''}."
@@ -314,11 +310,13 @@ def _refuse_later(model: ir.Model, opset: int, names: Sequence[str]) -> None:
         later = range(opset + 1, MAXIMUM_OPSET + 1)
         first = next(version for version in later if onnx.defs.has(node.op_type, version))
         where, layer = _place(node, names)
-        raise ConversionError(
-            f"{where} cannot be written in opset {opset}, which has no {node.op_type}. "
-            f"Pass opset={first} or a later one.",
-            layer,
-        )
+        what = f"{where} cannot be written in opset {opset}, which has no {node.op_type}"
+        raise _before(first, what, layer)
+
+
+def _before(opset: int, what: str, layer: str | None) -> ConversionError:
+    """The error of what can be written from an operator set on."""
+    return ConversionError(f"{what}. Pass opset={opset} or a later one.", layer)
 
 
 def _first_unconvertible(graph: Graph, opset: int | None) -> Node:

@@ -137,10 +137,11 @@ class Graph:
         """Run the graph in inference mode.
 
         Args:
-            *tensors: One per input.
+            *tensors: One per input, or arrays, which some operations do not take.
             after: Called with each node and its results; what it returns replaces them.
         """
-        table = {id(value): tensor for value, tensor in zip(self.inputs, tensors, strict=True)}
+        given = map(tf.convert_to_tensor, tensors)
+        table = {id(value): tensor for value, tensor in zip(self.inputs, given, strict=True)}
         last = {id(value): node for node in self.nodes for value in node.inputs}
         kept = {id(value) for value in self.outputs}
         for node in self.nodes:

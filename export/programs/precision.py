@@ -64,8 +64,9 @@ def float64_run(
         _as_in_graphs(layers),
         keras.StatelessScope() as scope,
     ):
-        fixed = _groups(layers) | _statistics_of_inputs(layers)
-        fixed |= _transforms(layers) if stored.matrices_only else set()
+        fixed = _groups(layers) | _variables_of(layers, keras.layers.Normalization)
+        if stored.matrices_only:
+            fixed |= _variables_of(layers, keras.layers.STFTSpectrogram)
         for variable in _float_variables(layers):
             known = (exact or {}).get(id(variable))
             value = float64(variable) if known is None else known[1]
@@ -305,14 +306,9 @@ def widen(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float64) if array.dtype == np.float32 else array
 
 
-def _statistics_of_inputs(layers: Iterable[keras.Layer]) -> set[int]:
-    normalizations = [x for x in layers if isinstance(x, keras.layers.Normalization)]
-    return {id(variable) for layer in normalizations for variable in layer.variables}
-
-
-def _transforms(layers: Iterable[keras.Layer]) -> set[int]:
-    transforms = [x for x in layers if isinstance(x, keras.layers.STFTSpectrogram)]
-    return {id(variable) for layer in transforms for variable in layer.variables}
+def _variables_of(layers: Iterable[keras.Layer], kind: type[Any]) -> set[int]:
+    alike = [layer for layer in layers if isinstance(layer, kind)]
+    return {id(variable) for layer in alike for variable in layer.variables}
 
 
 def _groups(layers: Iterable[keras.Layer]) -> set[int]:

@@ -7,7 +7,7 @@ TensorFlow. `KerasProgram` is a Keras model; `saved_model.SavedModelProgram` a T
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, Protocol
@@ -180,7 +180,7 @@ class KerasProgram:
             with refusing_float32(operations) as unseen:
                 outputs = self.model(self._packed(wide), training=False)
             if unseen:
-                self.graph(*_tensors(self._first_row(wide)), after=_refuse_float32)
+                self.graph(*self._first_row(wide), after=_refuse_float32)
         return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
 
     def _first_row(self, arrays: Arrays) -> Arrays:
@@ -228,9 +228,9 @@ class KerasProgram:
         wide = [widen(array) for array in arrays]
         rounded = [self._is_rounded(value, stored) for value in self.graph.inputs]
 
-        def given() -> list[Any]:
+        def given() -> Arrays:
             pairs = zip(wide, rounded, strict=True)
-            return _tensors(move_input(x, rng, stored) if moves else x for x, moves in pairs)
+            return [move_input(x, rng, stored) if moves else x for x, moves in pairs]
 
         layers = flatten_layers(self.model)
         try:
@@ -253,10 +253,10 @@ class KerasProgram:
         """What the graph computes: `exact`, if that is so of the first row."""
         first = self._first_row(arrays)
         if first is not arrays:
-            found = [np.asarray(y) for y in self.graph(*_tensors(first))]
+            found = [np.asarray(y) for y in self.graph(*first)]
             if all(map(_begins, exact, found)):
                 return exact
-        return self.graph(*_tensors(arrays))
+        return self.graph(*arrays)
 
     def parameters(self) -> int:
         return int(self.model.count_params())
@@ -291,7 +291,7 @@ class KerasProgram:
         }
 
     def _packed(self, arrays: Sequence[Any]) -> Any:
-        tensors = _tensors(arrays)
+        tensors = [tf.convert_to_tensor(array) for array in arrays]
         function = open_function(self.model)
         structure = closed_inputs(self.model) if function is None else function._inputs_struct
         return tree.pack_sequence_as(structure, tensors)
@@ -344,10 +344,6 @@ class KerasProgram:
                     "stateful=False, or with the state as an input and an output.",
                     layer.name,
                 )
-
-
-def _tensors(arrays: Iterable[Any]) -> list[Any]:
-    return [tf.convert_to_tensor(array) for array in arrays]
 
 
 def plain(tensor: Any) -> np.ndarray:

@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from ..formats import FLOAT32, SAFETY, Format
 from ..graphs.graph import After, Node
@@ -240,7 +239,6 @@ def _collected(
     program: KerasProgram, tensors: Sequence[Any], after: After | None = None
 ) -> dict[int, Any]:
     graph = program.graph
-    tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]  # some operations ask for them
     found = {id(value): tensor for value, tensor in zip(graph.inputs, tensors, strict=True)}
 
     def collect(node: Node, results: list[Any]) -> list[Any]:

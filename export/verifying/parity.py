@@ -210,6 +210,7 @@ class Judge:
         batches = [truth, *alike[: MANY // truth.batch]]
         return list(map(np.concatenate, zip(*(one.inputs for one in batches), strict=True)))
 
+    @np.errstate(all="ignore")
     def _check(
         self,
         truth: Truth,
@@ -220,28 +221,6 @@ class Judge:
         clipped: np.ndarray | None = None,
     ) -> Check:
         """Compare by what is known of rounding, and if it fails, by all that can be known."""
-        check = self._checked(truth, index, port, result, optimized, clipped)
-        if check.passed or not self._look_at_rounding():
-            return check
-        return self._checked(truth, index, port, result, optimized, clipped)
-
-    def _look_at_rounding(self) -> bool:
-        """Find out how far it reaches; whether anything of that was not known before."""
-        unknown = [truth.rounding for truth in self.truths if not truth.rounding.is_known]
-        for rounding in unknown:
-            rounding()
-        return bool(unknown)
-
-    @np.errstate(all="ignore")
-    def _checked(
-        self,
-        truth: Truth,
-        index: int,
-        port: Port,
-        result: np.ndarray,
-        optimized: bool,
-        clipped: np.ndarray | None,
-    ) -> Check:
         native, exact = truth.native[index], truth.exact[index]
         error = channel_errors(result, native, exact)
         magnitude = channel_maxima(native, exact)
@@ -261,7 +240,7 @@ class Judge:
             allowed = allowed + np.minimum(beyond, allowed)
         errors, limits, beyond = np.broadcast_arrays(error, allowed, beyond)
         worst = int(np.argmax(_strain(errors, limits)))
-        return Check(
+        check = Check(
             output=port.name,
             data=truth.data,
             batch=truth.batch,
@@ -276,6 +255,16 @@ class Judge:
             usual=self.magnitude(RANDOM, index) if truth.data == EDGES else None,
             clipped=float(beyond[worst]),
         )
+        if check.passed or not self._look_at_rounding():
+            return check
+        return self._check(truth, index, port, result, optimized, clipped)
+
+    def _look_at_rounding(self) -> bool:
+        """Find out how far it reaches; whether anything of that was not known before."""
+        unknown = [truth.rounding for truth in self.truths if not truth.rounding.is_known]
+        for rounding in unknown:
+            rounding()
+        return bool(unknown)
 
     def _edges(self, truth: Truth, index: int, gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Errors with the rows as columns, and what is allowed of each; no errors where a row says

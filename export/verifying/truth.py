@@ -34,7 +34,7 @@ MANY = 16
 """Rows from which the mean of the squares of errors is judged."""
 
 
-class Rounding:
+class Reach:
     """How far rounding moves each number of the outputs, found out when it is first asked for.
 
     Args:
@@ -74,7 +74,7 @@ class Truth:
     data: str
     native: Arrays
     exact: Arrays
-    rounding: Rounding
+    rounding: Reach
     sure: bool = False
     places: np.ndarray | None = None
 
@@ -163,7 +163,7 @@ class Witness:
         own = self.program.run(part.inputs)
         return replace(part, native=own) if _agree(own, part) else None
 
-    def _wide(self, inputs: Arrays, native: Arrays) -> tuple[Arrays, Rounding]:
+    def _wide(self, inputs: Arrays, native: Arrays) -> tuple[Arrays, Reach]:
         if self.float64_failure is None:
             try:
                 wide = self.program.run_float64(inputs)
@@ -172,11 +172,11 @@ class Witness:
             except Exception as error:  # noqa: BLE001
                 self.float64_failure = reason(error)
             else:
-                rounding = Rounding(lambda: self._reach(inputs, wide, native))
+                rounding = Reach(lambda: self._reach(inputs, wide, native))
                 if self._is_sure or self.stored is not FLOAT32:
                     rounding()
                 return exact, rounding
-        return native, Rounding(lambda: self._unknown(native))
+        return native, Reach(lambda: self._unknown(native))
 
     @np.errstate(all="ignore")
     def _reach(self, inputs: Arrays, exact: Arrays, native: Arrays) -> Arrays:
