@@ -70,6 +70,10 @@ class Rows:
         pairs = zip(self.arrays, self.free, strict=True)
         return [array[batch.places] if free else array for array, free in pairs]
 
+    def is_all(self, batch: Batch) -> bool:
+        """Whether a batch is made of all rows, each in its place."""
+        return np.array_equal(batch.places, np.arange(self.count))
+
 
 def zero_rows(program: Program) -> list[Rows]:
     """Rows of zeros (empty strings), for a model that random data is no input of."""

@@ -4,7 +4,8 @@ Most models treat each row by itself. Then a float64 run of the different rows g
 every batch that is made of them. Whether a model is like that is seen in its own runs: those of
 the first few rows, of the first batch, of the last one and of all edges, where rows differ most,
 must agree with the same rows of all.
-Where they do not, every batch is run in float64 by itself.
+Where they do not, every batch is run in float64 by itself. Where these batches hold every row
+once, and are as near to the float64 run of all as float32 can be, all need not be run in float32.
 
 How far rounding reaches takes one more float64 run. For models of much work that is put off until
 somebody asks: a file that is as near to the truth as Keras' own run passes without it.
@@ -12,7 +13,7 @@ somebody asks: a file that is as near to the truth as Keras' own run passes with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -24,6 +25,7 @@ from ..formats import FLOAT32, SAFETY, Format
 from ..programs.program import Arrays, Program
 from ..programs.rounding import mean_reach, unknown_reach
 from .channels import channel_errors, channel_noise
+from .pieces import Pieces
 from .samples import EDGES, FEW_ROWS, Batch, Rows
 
 RUNS, LITTLE_WORK = 3, 200_000
@@ -130,56 +132,43 @@ class Witness:
     @np.errstate(all="ignore")  # what overflows is seen in the results
     def of(self, rows: Rows) -> list[Truth]:
         """The truth of every batch of the rows."""
-        whole = self._run(rows.arrays, rows.batches[0].data)
-        own = _telling(rows.batches)
-        parts = [
-            self._part(whole, rows, batch, any(batch is one for one in own))
-            for batch in rows.batches
-        ]
+        own = {i: self.program.run(rows.batch(rows.batches[i])) for i in _telling(rows)}
+        pieces = Pieces([rows.batches[i].places for i in own], list(own.values()))
+        whole = self._run(
+            rows.arrays, rows.batches[0].data, pieces if pieces.are_all(rows.count) else None
+        )
+        parts = [_part(whole, rows, batch, own.get(i)) for i, batch in enumerate(rows.batches)]
         found = [part for part in parts if part is not None]
         if len(found) == len(parts):
             return found
         return [self._run(rows.batch(batch), batch.data) for batch in rows.batches]
 
-    def _run(self, inputs: Arrays, data: str) -> Truth:
-        native = self.program.run(inputs)
-        exact, rounding = self._wide(inputs, native)
+    def _run(self, inputs: Arrays, data: str, pieces: Pieces | None = None) -> Truth:
+        """The truth of these rows at once; Keras need not run them so where its runs of pieces
+        tell as much."""
+        native = pieces.joined() if pieces else self.program.run(inputs)
+        wide = self._float64(inputs)
+        if pieces and not (wide and pieces.are_nearest(wide)):
+            native = self.program.run(inputs)
+        exact = native if wide is None else list(map(_shortened, wide, native))
+        rounding = Reach(lambda: self._reach(inputs, wide, native))
+        if self._is_sure or self.stored is not FLOAT32:
+            rounding()
         return Truth(inputs, data, native, exact, rounding, self._is_sure)
 
-    def _part(self, whole: Truth, rows: Rows, batch: Batch, run: bool) -> Truth | None:
-        """The truth of one batch, taken from that of all rows; None if it cannot be."""
-        if np.array_equal(batch.places, np.arange(rows.count)):
-            return whole
-        outputs = (*whole.native, *whole.exact)
-        if any(y.ndim == 0 or len(y) != rows.count for y in outputs):
-            return None
-        places = batch.places
-        native, exact = ([y[places] for y in arrays] for arrays in (whole.native, whole.exact))
-        part = Truth(
-            rows.batch(batch), batch.data, native, exact, whole.rounding, whole.sure, places
-        )
-        if not run:
-            return part
-        own = self.program.run(part.inputs)
-        return replace(part, native=own) if _agree(own, part) else None
-
-    def _wide(self, inputs: Arrays, native: Arrays) -> tuple[Arrays, Reach]:
+    def _float64(self, inputs: Arrays) -> Arrays | None:
         if self.float64_failure is None:
             try:
-                wide = self.program.run_float64(inputs)
-                exact = [_shortened(*pair) for pair in zip(wide, native, strict=True)]
+                return self.program.run_float64(inputs)
             # A custom layer may refuse float64 in any way it likes.
             except Exception as error:  # noqa: BLE001
                 self.float64_failure = reason(error)
-            else:
-                rounding = Reach(lambda: self._reach(inputs, wide, native))
-                if self._is_sure or self.stored is not FLOAT32:
-                    rounding()
-                return exact, rounding
-        return native, Reach(lambda: self._unknown(native))
+        return None
 
     @np.errstate(all="ignore")
-    def _reach(self, inputs: Arrays, exact: Arrays, native: Arrays) -> Arrays:
+    def _reach(self, inputs: Arrays, exact: Arrays | None, native: Arrays) -> Arrays:
+        if exact is None:
+            return self._unknown(native)
         try:
             reaches = self.program.reaches(inputs, exact, self._rng, self.stored)
             reach = mean_reach(list(islice(reaches, self._runs)))
@@ -206,14 +195,34 @@ class Witness:
         return RUNS_OF_STEPS if self.stored.results.steps else RUNS
 
 
-def _telling(batches: Sequence[Batch]) -> list[Batch]:
-    """Those whose own runs tell whether rows are by themselves."""
-    edges = [batch for batch in batches if batch.data == EDGES]
-    few = [batch for batch in batches if batch.places[0] == 0 and len(batch.places) <= FEW_ROWS]
-    several = [batch for batch in few if len(batch.places) > 1]
-    if several and any(len(batch.places) == 1 for batch in edges):
-        return [*several, *edges]
-    return [batches[0], *few, batches[-1], *edges]
+def _telling(rows: Rows) -> list[int]:
+    """Numbers of the batches whose own runs tell whether rows are by themselves."""
+    sizes = [len(batch.places) for batch in rows.batches]
+    edges = {i for i, batch in enumerate(rows.batches) if batch.data == EDGES}
+    few = {
+        i for i, batch in enumerate(rows.batches) if batch.places[0] == 0 and sizes[i] <= FEW_ROWS
+    }
+    several = {i for i in few if sizes[i] > 1}
+    if several and any(sizes[i] == 1 for i in edges):
+        told = several | edges
+    else:
+        told = {0, len(sizes) - 1} | few | edges
+    return sorted(i for i in told if not rows.is_all(rows.batches[i]))
+
+
+def _part(whole: Truth, rows: Rows, batch: Batch, own: Arrays | None) -> Truth | None:
+    """The truth of one batch, taken from that of all rows; None if its own run says otherwise."""
+    if rows.is_all(batch):
+        return whole
+    outputs = (*whole.native, *whole.exact)
+    if any(y.ndim == 0 or len(y) != rows.count for y in outputs):
+        return None
+    places = batch.places
+    native, exact = ([y[places] for y in arrays] for arrays in (whole.native, whole.exact))
+    part = Truth(rows.batch(batch), batch.data, native, exact, whole.rounding, whole.sure, places)
+    if own is None:
+        return part
+    return replace(part, native=own) if _agree(own, part) else None
 
 
 def _shortened(exact: np.ndarray, native: np.ndarray) -> np.ndarray:

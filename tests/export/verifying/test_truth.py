@@ -32,6 +32,7 @@ TANGLED = {
     "centered": lambda x: x - ops.mean(x, axis=0, keepdims=True),
     "one number": lambda x: ops.mean(x),
     "one row": lambda x: x[:1, :],
+    "three rows": lambda x: x[:3, :],
     "flat": lambda x: ops.reshape(x, (-1,)),
 }
 
@@ -94,36 +95,93 @@ def batches_of(*sizes, edges=(), different=3):
 
 
 @pytest.mark.parametrize(
-    ("batches", "own"),
+    ("batches", "runs"),
     [
-        (batches_of(1, 3, 32), [1, 32]),  # the three are all rows
+        (batches_of(1, 3, 32), [1, 32, 3]),  # the three are all rows
         (batches_of(1, 3, 32, edges=[1]), [3, 1]),
-        (batches_of(1, 3, 32, edges=[4]), [1, 3, 4]),
-        (batches_of(1, 1, edges=[1, 1], different=1), [1, 1, 1, 1]),
+        (batches_of(1, 3, 32, edges=[4]), [1, 3, 4, 7]),
+        (batches_of(1, 1, edges=[1, 1], different=1), [1, 1, 1, 1, 3]),
         (batches_of(5, 5, edges=[5], different=5), [5, 5]),
         (batches_of(32, edges=[4], different=32), [32, 4]),
     ],
     ids=["random", "one edge", "edges", "single rows", "fixed", "data"],
 )
-def test_the_runs_that_tell_whether_rows_are_by_themselves(batches, own):
-    """Each of those that are run in Keras besides all rows at once."""
-    model, sizes = rowwise(), []
-    program = Counted(model)
-    run = program.run
-    program.run = lambda arrays: sizes.append(len(arrays[0])) or run(arrays)
+def test_the_runs_that_tell_whether_rows_are_by_themselves(batches, runs):
+    """Those of some batches in Keras, and of all rows where these do not hold each of them once."""
+    program, sizes = sized(rowwise())
     count, found = batches
     arrays = [np.random.default_rng(0).normal(size=(count, 6)).astype("float32")]
     Witness(program).of(Rows(arrays, found, (True,)))
-    assert (sizes[0], sizes[1:]) == (count, own)
+    assert sizes == runs
+    assert program.sizes == [count]
+
+
+def sized(model):
+    """A program, and the sizes of the batches that Keras has run."""
+    program, sizes = Counted(model), []
+    run = program.run
+    program.run = lambda arrays: sizes.append(len(arrays[0])) or run(arrays)
+    return program, sizes
+
+
+def beside_one_edge(program, width, edge=64.0):
+    count, batches = batches_of(1, 3, 32, edges=[1])
+    arrays = [np.random.default_rng(0).normal(size=(count, width)).astype("float32")]
+    arrays[0][-1] = edge
+    return Witness(program).of(Rows(arrays, batches, (True,)))
+
+
+@pytest.mark.parametrize("edge", [64.0, 1e9])
+@pytest.mark.parametrize("faint", [0, 1e-9, 1e-5, 1e-3, 1.0])
+def test_rows_that_depend_on_each_other_a_little(faint, edge):
+    """All rows are run at once in Keras, too, unless float32 cannot tell its runs from those."""
+    program, sizes = sized(model_of(lambda x: x + faint * ops.max(ops.sin(x), 0, keepdims=True)))
+    truths = beside_one_edge(program, 4, edge)
+    assert sizes[:2] == [3, 1]
+    assert (4 in sizes) == (faint >= 1e-5)
+    for truth in truths:
+        own = KerasProgram.run_float64(program, truth.inputs)[0]
+        unit = np.abs(own).max() * 2.0**-24
+        np.testing.assert_allclose(truth.exact[0], own, rtol=0, atol=16 * unit)
+
+
+UNCOMPARED = {
+    "infinite": lambda x: x / 0.0,
+    "no number": lambda x: x * np.nan,
+    "whole": lambda x: ops.argmax(x, axis=1),
+}
+
+
+@pytest.mark.parametrize("name", UNCOMPARED)
+def test_runs_of_some_rows_say_nothing_that_is_no_finite_float(name):
+    program, sizes = sized(model_of(UNCOMPARED[name]))
+    beside_one_edge(program, 4)
+    assert sizes == [3, 1, 4]
+
+
+def test_without_float64_all_rows_are_run():
+    program, sizes = sized(rowwise())
+    program.run_float64 = None
+    truths = beside_one_edge(program, 6)
+    assert sizes == [3, 1, 4]
+    for truth in truths:
+        np.testing.assert_allclose(truth.native[0], truth.exact[0], rtol=1e-5)
+
+
+def test_pieces_are_joined_in_the_order_of_the_rows():
+    program, sizes = sized(rowwise())
+    arrays = [np.random.default_rng(0).normal(size=(5, 6)).astype("float32")]
+    batches = (Batch("random", np.array([3, 0, 4])), Batch("edges", np.array([2, 1])))
+    truths = Witness(program).of(Rows(arrays, batches, (True,)))
+    assert sizes == [3, 2]
+    for truth in truths:
+        np.testing.assert_allclose(truth.native[0], truth.exact[0], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", TANGLED)
 def test_rows_that_depend_on_each_other_beside_one_row_of_edges(name):
     program = Counted(model_of(TANGLED[name]))
-    count, batches = batches_of(1, 3, 32, edges=[1])
-    arrays = [np.random.default_rng(0).normal(size=(count, 4)).astype("float32")]
-    arrays[0][-1] = 64.0
-    for truth in Witness(program).of(Rows(arrays, batches, (True,))):
+    for truth in beside_one_edge(program, 4):
         own = KerasProgram.run_float64(program, truth.inputs)[0]
         np.testing.assert_allclose(truth.exact[0], own, rtol=1e-13)
 
@@ -211,7 +269,7 @@ def test_rows_whose_rounding_differs_need_not_depend_on_each_other(monkeypatch):
 
     monkeypatch.setattr(program, "run", rounds)
     truths = Witness(program).of(rows)
-    assert own == [32, 1, 3]
+    assert own == [1, 3, 32]
     assert program.looks == 1
     assert len({id(truth.rounding) for truth in truths}) == 1
 
