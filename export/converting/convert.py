@@ -28,6 +28,7 @@ from .mending import (
     messages_of_tf2onnx,
     named_convolutions,
     one_bias_each,
+    optimizers_for,
     sets_in_order,
     sums_in_order,
     whole_limits,
@@ -211,13 +212,8 @@ def _tf2onnx(
                 output_names=output_names,
                 tensors_to_rename=renamed,
             )
-            optimizers = dict(tf2onnx.optimizer._get_optimizers())
-            # It tries every order of the letters, or goes round in a circle.
-            del optimizers["einsum_optimizer"]
-            if careful:
-                del optimizers["optimize_transpose"]
             graph = tf2onnx.optimizer.optimize_graph(
-                graph, catch_errors=weights is None, optimizers=optimizers
+                graph, catch_errors=weights is None, optimizers=optimizers_for(graph, careful)
             )
             return graph.make_model("model")
 

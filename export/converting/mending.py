@@ -22,6 +22,15 @@ CONVOLUTIONS = {"Conv", "ConvTranspose"}
 SUMS = {"Add", "AddV2", "Sub"}
 UNEVEN = 1e-3
 """Share of a constant below which another one is lost beside it."""
+ONLY_FOR = {
+    "remove_redundant_upsample": {"Upsample"},
+    "const_dequantize_optimizer": {"DequantizeLinear"},
+    "loop_optimizer": {"Loop"},
+    "reshape_optimizer": {"Reshape", "Transpose"},  # that of transposes makes some reshapes
+    "global_pool_optimizer": {"ReduceMean", "ReduceMax"},
+    "q_dq_optimizer": {"QuantizeLinear", "DequantizeLinear"},
+}
+"""Optimizers of tf2onnx that look for nodes of these kinds alone."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,23 @@ class Message:
 
     text: str
     why: str
+
+
+def optimizers_for(graph: Any, careful: bool) -> dict[str, Any]:
+    """Those of tf2onnx's optimizers that a graph of it needs; each takes time to find nothing.
+
+    Args:
+        graph: The graph.
+        careful: Leave out that of transposes.
+    """
+    from tf2onnx import optimizer
+
+    kinds = set(graph.dump_node_statistics())
+    # It tries every order of the letters, or goes round in a circle.
+    left_out = {"einsum_optimizer", *(["optimize_transpose"] if careful else [])}
+    left_out |= {name for name, only in ONLY_FOR.items() if not only & kinds}
+    found = optimizer._get_optimizers().items()
+    return {name: one for name, one in found if name not in left_out}
 
 
 @contextmanager

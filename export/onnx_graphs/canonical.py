@@ -10,6 +10,8 @@
 5. What comes from the branch of a condition or from a loop bears the name of a TensorFlow function,
    which has a number of its own in each process: `x_cond_true_25_x/cond/mul`. It is taken off. A
    graph inside a node is named after that node: `x/cond.then_branch`.
+6. tf2onnx calls extents that it does not know `unk__17`, and onnxscript notes of what it has folded
+   a constant. Neither is said.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 RUNNING_NUMBER = re.compile(r"__\d+(?=(:\d+)?$|(_|:\d+)[A-Za-z_]+(:\d+)?$)")
 """At the end of a name, or before what the tools for other formats append to it."""
+UNKNOWN = re.compile(r"unk__\d+$")
+"""The name of an extent that tf2onnx knows nothing of."""
 ENTRIES = ("int64s", "strings", "floats")
 ROLE = r"(?:true|false|body|cond|branch\d+)(?:_\d+|_frozen)+"
 """What a function is in its condition or loop, and its number."""
@@ -50,6 +54,9 @@ def settle(model: ir.Model) -> None:
     graphs = _graphs(model)
     _name(model, graphs, base)
     for graph in graphs:
+        for value in _values(graph):
+            value.metadata_props.clear()
+            _forget_unknown(value)
         constants = sorted(graph.initializers.items())
         graph.initializers.clear()
         graph.initializers.update(constants)
@@ -58,6 +65,21 @@ def settle(model: ir.Model) -> None:
 def _graphs(model: ir.Model) -> list[ir.Graph]:
     """The graph, and those inside its nodes."""
     return [model.graph, *model.graph.subgraphs()]
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    """Those that belong to a graph, but not to one inside it."""
+    made = [value for node in graph for value in node.outputs]
+    return [*graph.inputs, *graph.outputs, *graph.initializers.values(), *made]
+
+
+def _forget_unknown(value: ir.Value) -> None:
+    import onnx_ir as ir
+
+    shape = value.shape
+    unknown = [isinstance(n, ir.SymbolicDim) and UNKNOWN.match(str(n)) for n in shape or ()]
+    if shape is not None and any(unknown):
+        value.shape = ir.Shape(None if un else n for n, un in zip(shape, unknown, strict=True))
 
 
 def _sort_inputs(node: ir.Node, base: Base) -> None:
