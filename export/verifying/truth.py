@@ -150,7 +150,9 @@ class Witness:
         wide = self._float64(inputs)
         if pieces and not (wide and pieces.are_nearest(wide)):
             native = self.program.run(inputs)
-        exact = native if wide is None else list(map(_shortened, wide, native))
+        exact = native
+        if wide is not None:
+            exact = [_shortened(*pair) for pair in zip(wide, native, strict=True)]
         rounding = Reach(lambda: self._reach(inputs, wide, native))
         if self._is_sure or self.stored is not FLOAT32:
             rounding()
