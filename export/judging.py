@@ -59,7 +59,7 @@ def own_rows(program: Program, data: Data | None) -> list[Rows]:
 
 def add_truth(judge: Judge, own: Sequence[Rows], clock: Clock, *, random: bool = True) -> None:
     """The truth on random batches and on the user's data."""
-    with clock.stage("reference", "running the model in float32 and float64"):
+    with clock.stage("reference", "running the model"):
         if random:
             _add_random(judge, optional=bool(own))
         try:
@@ -83,7 +83,7 @@ def _add_random(judge: Judge, optional: bool) -> None:
             raise
         # Keras raises whatever the model's own code does on data it cannot take.
         except Exception as error:  # noqa: BLE001
-            judge.truths.clear()
+            judge.clear()
             failure = error
             if with_edges:
                 judge.edge_failure = reason(error)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..verifying.checks import Check
 from ..verifying.histogram import EDGES, WITHIN
-from .report import EDGES_ARE, LAYERS_AS_DERIVED, Report, strain_of
+from .report import EDGES_ARE, LAYERS_AS_DERIVED, NEAR_ENOUGH, Report, strain_of
 
 BINS = len(EDGES) + 1
 
@@ -102,6 +102,7 @@ def to_html(report: Report) -> str:
         report=report,
         verdict=verdict(report),
         edges_are=EDGES_ARE,
+        near_enough=NEAR_ENOUGH.replace("'", "’"),
         layers_as_derived=LAYERS_AS_DERIVED,
         outputs=list(outputs(report.checks)),
         before=shares(report.operations_by_kind or {}),
@@ -176,8 +177,10 @@ def shape(extents: Sequence[int | None]) -> str:
     return f"[{', '.join(map(str, axes))}]"
 
 
-def number(value: float) -> str:
+def number(value: float | None) -> str:
     """Three digits."""
+    if value is None:
+        return "–"
     if not math.isfinite(value):
         return "∞"
     if value == 0:

@@ -45,6 +45,10 @@ BEYOND_RANGES = (
 )
 NOT_WRITTEN = "the file was not written"
 """The note of an export that failed."""
+NEAR_ENOUGH = (
+    "Keras' float32 run where the file is so near to it that a float64 run could not say "
+    "otherwise, else a float64 run of the model"
+)
 EDGES_ARE = "zeros, empty and odd strings, large numbers, last indices, ties"
 LAYERS_AS_DERIVED = (
     "layers are judged by what is derived; the tolerance that was given is about the outputs"
@@ -133,6 +137,11 @@ class Report:
         return any(check.data == samples.EDGES for check in self.checks)
 
     @property
+    def needs_no_float64(self) -> bool:
+        """Whether the file was so near to Keras' own run somewhere that no other was needed."""
+        return any(check.keras_error is None for check in self.checks)
+
+    @property
     def failure(self) -> str:
         """What is wrong, as the end of a sentence; empty where no more can be said."""
         layer = f"layer `{self.layer}`" if self.layer else ""
@@ -198,8 +207,8 @@ class Report:
 
     @property
     def max_error(self) -> float:
-        """Largest difference between ONNX and the float64 run; of edges only if it is too large,
-        for there the numbers themselves may be large."""
+        """Largest difference between ONNX and the truth (`Check.max_error`); of edges only if it is
+        too large, for there the numbers themselves may be large."""
         checks = (one for one in self.checks if one.data != samples.EDGES or not one.passed)
         return max((check.max_error for check in checks), default=math.nan)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..verifying.checks import Check
 from ..verifying.layers import table
-from .report import EDGES_ARE, LAYERS_AS_DERIVED, Report, strain_of
+from .report import EDGES_ARE, LAYERS_AS_DERIVED, NEAR_ENOUGH, Report, strain_of
 
 
 def to_text(report: Report) -> str:
@@ -78,12 +78,13 @@ def _parity(report: Report) -> list[str]:
         worst = max(group, key=strain_of)
         lines.append(
             f"  {_verdict(worst)} {key[0]}, {key[1]} batch of {key[2]}: "
-            f"error {worst.error:.2e}, allowed {worst.tolerance:.2e} "
-            f"(Keras' own rounding {worst.keras_error:.2e})"
+            f"error {worst.error:.2e}, allowed {worst.tolerance:.2e}" + _own_rounding(worst)
         )
     truth = "float64 run of the model, runtime optimizations off and on"
     if report.float64_failure is not None:
         truth = f"Keras' float32 run (no float64 run: {report.float64_failure})"
+    elif report.needs_no_float64:
+        truth = f"{NEAR_ENOUGH}, runtime optimizations off and on"
     lines.append(f"  compared with: {truth}")
     if report.tolerance is not None:
         more = "; of edges in proportion, at least as derived" if report.has_edges else ""
@@ -95,6 +96,10 @@ def _parity(report: Report) -> list[str]:
     if report.passed:
         return [*lines, "Result: verified"]
     return [*lines, f"Result: {', '.join(filter(None, ('FAILED', report.failure)))}"]
+
+
+def _own_rounding(check: Check) -> str:
+    return "" if check.keras_error is None else f" (Keras' own rounding {check.keras_error:.2e})"
 
 
 def _verdict(check: Check) -> str:

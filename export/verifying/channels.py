@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 
@@ -93,6 +95,13 @@ def channel_tops(values: np.ndarray) -> np.ndarray:
     if values.ndim < 2 or values.shape[-1] == 0:
         return np.full(1, np.max(values, initial=0.0))
     return np.max(values.reshape(-1, values.shape[-1]), axis=0, initial=0.0)
+
+
+def per_row(array: np.ndarray) -> np.ndarray:
+    """The rows of a batch as columns, so that each is a channel."""
+    if array.ndim == 0:
+        return array.reshape(1, 1)
+    return array.reshape(len(array), math.prod(array.shape[1:])).T
 
 
 def is_float(array: np.ndarray) -> bool:

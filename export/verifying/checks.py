@@ -72,10 +72,12 @@ class Check:
         data: `"random"`, `"edges"`, or `"data"` for the user's own.
         batch: Number of rows.
         optimized: Whether onnxruntime's optimizations were on.
-        max_error: Largest |y_onnx − y|; infinite where shapes, dtypes or NaNs differ.
+        max_error: Largest |y_onnx − y|; infinite where shapes, dtypes or NaNs differ. y is the
+            float64 run, or Keras' float32 run where that was enough.
         error: The same, in the channel that is nearest to its tolerance or furthest beyond it.
         tolerance: What was allowed in that channel.
-        keras_error: Largest |y₃₂ − y|, Keras' own rounding.
+        keras_error: Largest |y₃₂ − y|, Keras' own rounding; None where a file was so near to y₃₂
+            that no float64 run was needed.
         magnitude: Largest |y|.
         conclusive: Whether the comparison could have failed.
         histogram: Numbers of the output per bin of |y_onnx − y| in units of the derived
@@ -94,7 +96,7 @@ class Check:
     max_error: float
     error: float
     tolerance: float
-    keras_error: float
+    keras_error: float | None
     magnitude: float
     conclusive: bool = True
     histogram: tuple[int, ...] = ()

@@ -185,6 +185,9 @@ def test_other_verdicts():
     assert "Allowed, as derived 1.00e-06" in given
     failure = Page(report(float64_failure="only `float32`").to_html()).text
     assert "There is no float64 run: only float32" in failure
+    near = Page(report(checks=[check(keras_error=None)]).to_html()).text
+    assert "Compared with Keras’ float32 run where the file is so near to it that a" in near
+    assert "Keras’ own rounding –" in near
 
 
 def test_histograms_add_up_and_show_what_is_rare():
@@ -210,6 +213,7 @@ def test_a_histogram_of_other_bins_is_left_out():
 @pytest.mark.parametrize(
     ("form", "value", "text"),
     [
+        (number, None, "–"),
         (number, 0.0, "0"), (number, 1.23456, "1.23"), (number, 1.5e-7, "1.50e-07"),
         (number, -2e9, "-2.00e+09"), (number, math.inf, "∞"), (number, math.nan, "∞"),
         (size, 0, "0 bytes"), (size, 999, "999 bytes"), (size, 1500, "1.5 kB"),

@@ -102,6 +102,32 @@ def test_text_of_a_failure():
     assert lines[-1] == "  note: something"
 
 
+def test_text_of_a_file_that_needs_no_float64_run():
+    lines = report(checks=[check(keras_error=None), check("z", keras_error=3e-8)]).to_text()
+    near, far = (line for line in lines.splitlines() if "random batch" in line)
+    assert near.endswith("error 1.00e-07, allowed 1.00e-06")
+    assert far.endswith("error 1.00e-07, allowed 1.00e-06 (Keras' own rounding 3.00e-08)")
+    assert f"compared with: {module.NEAR_ENOUGH}, runtime optimizations off and on" in lines
+    assert module.NEAR_ENOUGH not in report(checks=[check()]).to_text()
+    assert (
+        module.NEAR_ENOUGH
+        not in report(checks=[check(keras_error=None)], float64_failure="other shapes").to_text()
+    )
+
+
+def test_a_large_model_needs_no_float64_run(tmp_path):
+    """Where nothing cancels out, so that both are within some steps of float32."""
+    model = keras.Sequential([keras.Input((400,)), layers.Dense(600, "relu"), layers.Dense(3)])
+    model.layers[-1].kernel.assign(np.random.default_rng(0).uniform(0.5, 1.5, (600, 3)))
+    found = export.to_onnx(model, tmp_path / "model.onnx")
+    assert found.needs_no_float64
+    assert all(one.error <= one.tolerance for one in found.checks)
+    model.layers[-1].bias.assign_add(np.float32([0, 0, 1e-2]))
+    wrong = export.verify(model, tmp_path / "model.onnx")
+    assert wrong.layer == model.layers[-1].name
+    assert all(one.keras_error is not None for one in wrong.checks if not one.passed)
+
+
 def dense(seed=0):
     hidden = layers.Dense(5, activation="tanh", name="hidden")
     stack = [hidden, layers.BatchNormalization(name="bn"), layers.Dense(3, name="head")]
@@ -127,7 +153,8 @@ FULL = report(
     size=7,
     checks=[
         check(error=math.inf, histogram=(1, 2), derived=Derived(1.0, math.inf, False)),
-        check(conclusive=False),
+        check(conclusive=False, keras_error=None),
+        check(keras_error=math.inf),
     ],
     tolerance=Tolerance(0.1, 0.0),
     float64_failure="only float32",

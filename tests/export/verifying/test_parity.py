@@ -17,7 +17,7 @@ from kerasdl.export.verifying.channels import channel_errors, channel_noise, fli
 from kerasdl.export.verifying.checks import Check, Tolerance
 from kerasdl.export.verifying.parity import Judge, allowed_by_mean
 from kerasdl.export.verifying.samples import random_rows
-from kerasdl.export.verifying.truth import Reach
+from kerasdl.export.verifying.truth import Later
 from random_networks import randomize
 
 
@@ -344,7 +344,7 @@ def test_few_integers_must_all_be_right():
     model = keras.Model(x, layers.Lambda(lambda x: keras.ops.cast(x, "int32"))(x))
     judge = Judge(KerasProgram(model))
     judge.add(random_rows(judge.program))
-    one_other = Reach(lambda: [np.eye(32, 1)])
+    one_other = Later(lambda: [np.eye(32, 1)])
     judge.truths = [replace(truth, rounding=one_other) for truth in judge.truths]
     assert all(check.passed for check in judge.compare_run(lambda a: [np.array(model(a[0]))]))
     assert not any(
