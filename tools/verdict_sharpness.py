@@ -117,9 +117,10 @@ def _broken(model: keras.Model, path: Path, rng: np.random.Generator) -> dict[st
             constants = check_constants(
                 KerasProgram(model), path, DEFAULT_OPSET, Ends(), FLOAT32, Clock()
             )
-        variable.assign(before)
         largest = max(range(len(right.truths)), key=lambda place: right.truths[place].batch)
-        r = _effect(judge.truths[largest], right.truths[largest])
+        wrong = judge.truths[largest].exact  # run no later than here, while the weight is wrong
+        variable.assign(before)
+        r = _effect(wrong, right.truths[largest])
         found[name] = (variable.path, _verdict(checks, constants, r), r)
     return found
 
@@ -147,12 +148,10 @@ def _judged(model: keras.Model, path: Path) -> tuple[Judge, list[Check]]:
     return judge, judge.compare(path, lambda message: None)
 
 
-def _effect(wrong: Truth, right: Truth) -> float:
+def _effect(wrong: Sequence[np.ndarray], right: Truth) -> float:
     """How far a fault moves a batch of outputs, in units of the rounding."""
     effects = [0.0]
-    for y, native, exact, reach in zip(
-        wrong.exact, right.native, right.exact, right.reach, strict=True
-    ):
+    for y, native, exact, reach in zip(wrong, right.native, right.exact, right.reach, strict=True):
         if is_float(native):
             with np.errstate(invalid="ignore"):
                 moved = np.nan_to_num(np.abs(y - exact), posinf=0.0)
