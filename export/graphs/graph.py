@@ -78,7 +78,7 @@ class Node:
         return filled[0], filled[1]
 
 
-After = Callable[[Node, list[Any]], list[Any]]
+After = Callable[[Node, list[Any], list[Any]], list[Any]]
 
 
 @dataclass
@@ -138,7 +138,8 @@ class Graph:
 
         Args:
             *tensors: One per input, or arrays, which some operations do not take.
-            after: Called with each node and its results; what it returns replaces them.
+            after: Called with each node, what it is given and its results; what it returns
+                replaces these.
         """
         given = map(tf.convert_to_tensor, tensors)
         table = {id(value): tensor for value, tensor in zip(self.inputs, given, strict=True)}
@@ -146,7 +147,8 @@ class Graph:
         kept = {id(value) for value in self.outputs}
         for node in self.nodes:
             results = run(node, table)
-            results = results if after is None else after(node, results)
+            if after is not None:
+                results = after(node, [table[id(value)] for value in node.inputs], results)
             table.update(zip(map(id, node.outputs), results, strict=True))
             for value in node.inputs:
                 if last[id(value)] is node and id(value) not in kept:

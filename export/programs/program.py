@@ -222,8 +222,8 @@ class KerasProgram:
     ) -> Iterator[Arrays]:
         """Of the graph against itself: where it computes something else, that is no rounding."""
 
-        def move(node: Node, results: list[Any]) -> list[Any]:
-            return move_results(node, results, rng, stored)
+        def move(node: Node, given: list[Any], results: list[Any]) -> list[Any]:
+            return move_results(node, given, results, rng, stored)
 
         wide = [widen(array) for array in arrays]
         rounded = [self._is_rounded(value, stored) for value in self.graph.inputs]
@@ -361,7 +361,7 @@ def _equal(some: Arrays, others: Arrays) -> bool:
     return all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in pairs)
 
 
-def _refuse_float32(node: Node, results: list[Any]) -> list[Any]:
+def _refuse_float32(node: Node, _: list[Any], results: list[Any]) -> list[Any]:
     refuse_float32(node.operation, results)
     return results
 

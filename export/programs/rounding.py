@@ -4,7 +4,8 @@ Weights and the results of layers are moved at random as the file's format round
 in float32 by half an ulp, x (1 + δ), |δ| ≤ 2⁻²⁴; inputs are not, since Keras and ONNX are given
 the same. The smooth activations are computed by approximations that are exact in relation to their
 range and not to each value: a sigmoid of 1e-6 may be off by 2⁻²⁴. Their results are moved by a
-share of 2⁻²⁴ max(1, max|x|) besides, the maximum over one row.
+share of 2⁻²⁴ max(1, max|y|) besides, the maximum over one row; where they are x times a gate, as
+silu(x) = x sigmoid(x), by no more than one of 2⁻²⁴ max|x|.
 """
 
 from __future__ import annotations
@@ -24,16 +25,24 @@ SMOOTH = {
     *("log_softmax", "logsigmoid", "logsoftmax", "mish", "selu", "sigmoid", "silu", "softmax"),
     *("softplus", "softsign", "squareplus", "swish", "tanh", "tanh_shrink", "tanhshrink"),
 }
+GATED = {"gelu", "mish", "silu", "swish"}
+"""Those that multiply what they are given with what lies between 0 and 1."""
 UNKNOWN_REACH = 2.0**-20
 """Reach, as a share of the output, where there is no float64 run; of other formats than float32
 nothing is known then."""
 
 
 def move_results(
-    node: Node, results: list[Any], rng: np.random.Generator, stored: Format = FLOAT32
+    node: Node,
+    given: list[Any],
+    results: list[Any],
+    rng: np.random.Generator,
+    stored: Format = FLOAT32,
 ) -> list[Any]:
     """The results of one layer as another rounding might have left them."""
-    return [_moved(result, _is_smooth(node.operation), rng, stored) for result in results]
+    smooth = _is_smooth(node.operation)
+    gated = np.asarray(given[0]) if _is_gated(node.operation) else None
+    return [_moved(result, smooth, rng, stored, gated) for result in results]
 
 
 def move_input(array: np.ndarray, rng: np.random.Generator, stored: Format) -> np.ndarray:
@@ -79,10 +88,23 @@ def _is_smooth(operation: Any) -> bool:
     return bool(names & SMOOTH)
 
 
-def _moved(tensor: Any, smooth: bool, rng: np.random.Generator, stored: Format) -> Any:
+def _is_gated(operation: Any) -> bool:
+    """Whether an operation is nothing but such an activation."""
+    is_activation = isinstance(operation, keras.layers.Activation)
+    function = operation.activation if is_activation else type(operation)
+    return getattr(function, "__name__", "").lower() in GATED
+
+
+def _moved(
+    tensor: Any,
+    smooth: bool,
+    rng: np.random.Generator,
+    stored: Format,
+    gated: np.ndarray | None = None,
+) -> Any:
     if "float" not in keras.backend.standardize_dtype(tensor.dtype):
         return tensor
-    moved = tensor + noise_of(np.asarray(tensor), smooth, rng, stored)
+    moved = tensor + noise_of(np.asarray(tensor), smooth, rng, stored, gated)
     mask = getattr(tensor, "_keras_mask", None)
     if mask is not None:
         moved._keras_mask = mask  # where Keras' layers look for it
@@ -90,23 +112,30 @@ def _moved(tensor: Any, smooth: bool, rng: np.random.Generator, stored: Format) 
 
 
 def noise_of(
-    values: np.ndarray, smooth: bool, rng: np.random.Generator, stored: Format
+    values: np.ndarray,
+    smooth: bool,
+    rng: np.random.Generator,
+    stored: Format,
+    gated: np.ndarray | None = None,
 ) -> np.ndarray:
     """What rounding may do to results: nothing to those that the format holds, such as whole
-    numbers; `smooth` where they are an approximation's."""
+    numbers; `smooth` where they are an approximation's, of a gate of these numbers perhaps."""
     with np.errstate(over="ignore"):
         held = values.astype(stored.results.dtype) == values
     noise = stored.results.noise(values, rng)
     noise[held] = 0.0
     if smooth:
-        noise += stored.results.unit * _tops(values) * rng.uniform(-1, 1, values.shape)
+        tops = _tops(values, 1.0)
+        if gated is not None:
+            tops = np.minimum(tops, _tops(gated, 0.0))
+        noise += stored.results.unit * tops * rng.uniform(-1, 1, values.shape)
     return noise
 
 
-def _tops(values: np.ndarray) -> np.ndarray:
-    """The largest number of each row, at least 1."""
+def _tops(values: np.ndarray, least: float) -> np.ndarray:
+    """The largest number of each row, or this if that is larger."""
     axes = tuple(range(1, values.ndim))
     tops: np.ndarray = np.max(
-        np.abs(values), axis=axes, initial=1.0, where=np.isfinite(values), keepdims=True
+        np.abs(values), axis=axes, initial=least, where=np.isfinite(values), keepdims=True
     )
     return tops

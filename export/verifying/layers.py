@@ -209,7 +209,7 @@ def _by_layers(
         exact = _values(program, wide)
     with program.apart(), float64_run(layers, perturb=rng, stored=stored):
         near = [move_input(array, rng, stored) for array in wide]
-        moved = _values(program, near, lambda node, y: move_results(node, y, rng, stored))
+        moved = _values(program, near, lambda node, x, y: move_results(node, x, y, rng, stored))
     return exact, moved
 
 
@@ -241,8 +241,8 @@ def _collected(
     graph = program.graph
     found = {id(value): tensor for value, tensor in zip(graph.inputs, tensors, strict=True)}
 
-    def collect(node: Node, results: list[Any]) -> list[Any]:
-        results = results if after is None else after(node, results)
+    def collect(node: Node, given: list[Any], results: list[Any]) -> list[Any]:
+        results = results if after is None else after(node, given, results)
         found.update(zip(map(id, node.outputs), results, strict=True))
         return results
 
