@@ -62,6 +62,7 @@ from pathlib import Path
 import numpy as np
 
 from ..conversion import plan
+from ..errors import ConversionError, SourceError, reason
 from ..files.runtime import LoadedFile
 from ..formats import FLOAT32, SAFETY, Format
 from ..ports import Port
@@ -155,6 +156,7 @@ class Judge:
         Raises:
             RefusedError: onnxruntime cannot run the file.
             OptionError: The file has other inputs or outputs than the model.
+            SourceError: The model cannot be run on some of the batches.
         """
         return self._by_need(lambda: self._compared(file, progress))
 
@@ -183,10 +185,24 @@ class Judge:
         checks = []
         for check in compare():
             if not check.passed and self._witness.is_trusting:
-                self.truths = self._witness.look()
+                self._look()
                 return list(compare())
             checks.append(check)
         return checks
+
+    def _look(self) -> None:
+        """Let the model's own runs tell whether rows depend on each other."""
+        try:
+            self.truths = self._witness.look()
+        except ConversionError:  # a layer remembers the batch before
+            raise
+        # Keras raises whatever the model's own code does on batches it cannot take.
+        except Exception as error:
+            raise SourceError(
+                f"Model `{self.program.name}` cannot be run on batches of every size: "
+                f"{reason(error)}. Let it take any number of rows, or fix the batch with "
+                "`dimensions`."
+            ) from error
 
     def latency(self) -> list[Latency]:
         """Of the file that was compared last, one per batch size; can be asked for once."""

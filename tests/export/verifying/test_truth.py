@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 from kerasdl import export
+from kerasdl.export.errors import SourceError
 from kerasdl.export.formats import FORMATS
 from kerasdl.export.programs.program import KerasProgram
 from kerasdl.export.verifying import samples
@@ -510,3 +511,17 @@ def test_the_lowest_number_is_that_of_the_model(tmp_path):
     report = export.to_onnx(model, tmp_path / "model.onnx")
     assert report.passed
     assert max(check.magnitude for check in report.checks) == np.finfo("float32").max
+
+
+def test_a_model_of_much_work_that_does_not_take_three_rows(tmp_path):
+    class ThreeAreTooMany(layers.Layer):
+        def call(self, x):
+            if x.shape[0] == 3:
+                raise ValueError("three are too many")
+            return x - 1000.0 + 1000.0  # so that the file is no nearer than float64 can tell
+
+    model = keras.Sequential([keras.Input((9,)), layers.Dense(30_000), ThreeAreTooMany()])
+    randomize(model, 0)
+    with pytest.raises(SourceError, match="every size: .*three are too many"):
+        export.to_onnx(model, tmp_path / "model.onnx")
+    assert not (tmp_path / "model.onnx").exists()
