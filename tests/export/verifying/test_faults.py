@@ -77,7 +77,7 @@ def held_alone(model, path):
     (rows,) = random_rows(program)
     found = {}
 
-    def collect(node, results):
+    def collect(node, given, results):
         found[node.name] = [np.asarray(y) for y in results]
         return results
 
