@@ -10,14 +10,12 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from kerasdl_cli.answering import UNUSABLE, answering, check_report_target, complain, conclude, show
 from kerasdl_cli.helping import Command, Group
 from kerasdl_cli.options import (
     PANEL,
@@ -39,13 +37,11 @@ from kerasdl_cli.options import (
     extent,
     split,
 )
-from kerasdl_cli.quiet import quiet_start
-from kerasdl_cli.streams import can_write, give_up, ready_streams
+from kerasdl_cli.streams import give_up, ready_streams
 
 CODES = "Exit codes: 0 verified, 2 usage or unreadable input, 3 not convertible, 4 parity failed."
 CODES_OF_JUDGE = "Exit codes: 0 verified, 2 usage or unreadable input, 4 parity failed."
 CODES_OF_INSPECT = "Exit codes: 0 done, 2 usage or unreadable input, 3 not convertible."
-UNUSABLE, PARITY_FAILED = 2, 4
 WANTED = "Give a .json file that `--report` or `--json` wrote."
 
 app = typer.Typer(
@@ -59,7 +55,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-errors = Console(stderr=True)
 
 
 def _version(wanted: bool) -> None:
@@ -119,10 +114,10 @@ def export(
     The file is compared with Keras in onnxruntime at batch sizes 1, 3 and 32, with the runtime's
     optimizations off and on. An existing file is replaced only by one that passed.
     """
-    with _answering(as_json, report_file) as progress:
+    with answering(as_json, report_file) as progress:
         from kerasdl import export as library
 
-        _check_target(report_file, model, output, data, calibrate)
+        check_report_target(report_file, model, output, data, calibrate)
         report = library.to_onnx(
             model,
             output,
@@ -140,7 +135,7 @@ def export(
             imports=imports or (),
             progress=progress,
         )
-    _conclude(report, as_json, report_file)
+    conclude(report, as_json, report_file)
 
 
 @app.command(
@@ -167,10 +162,10 @@ def verify(
     On edges, which random data leaves out (zeros, empty and odd strings, large numbers, ties), what
     is given or what is derived is allowed, whichever is larger.
     """
-    with _answering(as_json) as progress:
+    with answering(as_json) as progress:
         from kerasdl import export as library
 
-        _check_target(report_file, model, file, data)
+        check_report_target(report_file, model, file, data)
         report = library.verify(
             model,
             file,
@@ -182,7 +177,7 @@ def verify(
             imports=imports or (),
             progress=progress,
         )
-    _conclude(report, as_json, report_file)
+    conclude(report, as_json, report_file)
 
 
 @app.command(
@@ -200,11 +195,11 @@ def judge(
 
     Without --rtol and --atol the tolerance that was derived from the model is back.
     """
-    with _answering(as_json):
-        _check_target(report_file)
+    with answering(as_json):
+        check_report_target(report_file)
         report = _loaded(file).judged(rtol, atol)
         _tell_what_was_written(report)
-    _conclude(report, as_json, report_file)
+    conclude(report, as_json, report_file)
 
 
 @app.command(
@@ -224,11 +219,11 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Describe a model or an ONNX file, and where each batch normalization would go."""
-    with _answering(as_json):
+    with answering(as_json):
         from kerasdl import export as library
 
         found = library.inspect(model, unsafe=unsafe, imports=imports or ())
-    _print(found, as_json)
+    show(found, as_json)
 
 
 def _loaded(file: Path) -> Any:
@@ -279,109 +274,6 @@ def _bounds(given: Any) -> str:
     return f"with {' '.join(filter(None, (relative, absolute)))}"
 
 
-@contextmanager
-def _answering(as_json: bool, report_file: Path | None = None) -> Iterator[Callable[[str], None]]:
-    """Show progress on standard error, and turn the library's errors into exit codes."""
-    # To anything but a terminal, rich would write and might fail where there is nothing to show.
-    console = errors if errors.is_terminal else Console(quiet=True)
-    with console.status("starting TensorFlow") as status:
-        with quiet_start():
-            from kerasdl.export import ExportError
-        try:
-            # What a module of `--import` prints is no part of the answer.
-            with redirect_stdout(sys.stderr) if as_json else nullcontext():
-                yield status.update
-        except ExportError as error:
-            status.stop()
-            _fail(error, as_json, report_file)
-
-
-def _fail(error: Any, as_json: bool, report_file: Path | None) -> None:
-    report = getattr(error, "report", None)
-    try:
-        _tell(error, report, as_json)
-    finally:
-        if report is not None:
-            _save(report, report_file)
-    raise typer.Exit(error.exit_code)
-
-
-def _tell(error: Any, report: Any, as_json: bool) -> None:
-    code = error.exit_code
-    if as_json:
-        answer = {
-            "error": type(error).__name__,
-            "message": str(error),
-            "layer": getattr(error, "layer", None),
-            "exit_code": code,
-        }
-        _answer(_json(answer if report is None else report.to_dict() | answer), code)
-    elif report is not None:
-        _answer(report.to_text(), code)
-    _complain(error)
-
-
-def _check_target(report_file: Path | None, *others: Path | None) -> None:
-    """Find out before the work begins whether the report can be written."""
-    from kerasdl.export.files.write import check_target
-
-    if report_file is not None:
-        check_target(report_file, *others)
-
-
-def _conclude(report: Any, as_json: bool, report_file: Path | None) -> None:
-    """Print and write a report, and let the exit code be its verdict."""
-    try:
-        _print(report, as_json, UNUSABLE if report.passed else PARITY_FAILED)
-    finally:  # a pipe may be closed
-        _save(report, report_file)
-    if not report.passed:
-        raise typer.Exit(PARITY_FAILED)
-
-
-def _save(report: Any, report_file: Path | None) -> None:
-    """Write the report; that it cannot be written is no reason to hide a failed parity."""
-    from kerasdl.export import TargetError
-
-    try:
-        if report_file is not None:
-            report.save(report_file)
-    except TargetError as error:
-        _complain(error)
-        raise typer.Exit(error.exit_code if report.passed else PARITY_FAILED) from error
-
-
-def _print(answer: Any, as_json: bool, code: int = UNUSABLE) -> None:
-    _answer(_json(answer.to_dict()) if as_json else answer.to_text(), code)
-
-
-def _json(data: Any) -> str:
-    """In ASCII where the standard output has not all of the characters: JSON can escape them."""
-    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-    if can_write(text, sys.stdout):
-        return text
-    return json.dumps(data, indent=2, allow_nan=False)
-
-
-def _answer(text: str, code: int) -> None:
-    """Print to standard output; if that cannot be, exit with this code."""
-    try:
-        typer.echo(text)
-    except BrokenPipeError:
-        raise  # whoever reads has enough, and typer knows what to do
-    except OSError as error:
-        give_up(sys.stdout)
-        _complain(f"the standard output cannot be written: {error.strerror or error}.")
-        raise typer.Exit(code) from error
-
-
-def _complain(message: object) -> None:
-    try:
-        typer.echo(f"Error: {message}", err=True)
-    except OSError:
-        give_up(sys.stderr)  # there is nobody left to tell; the exit code says it
-
-
 def _end(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
@@ -398,5 +290,5 @@ def run() -> None:
         app()
     except OSError as error:  # the help or the version, on a full disk
         give_up(sys.stdout)
-        _complain(f"{error.strerror or error}.")
+        complain(f"{error.strerror or error}.")
         sys.exit(UNUSABLE)
