@@ -20,6 +20,8 @@ import keras
 import tensorflow as tf
 from keras.src.backend import nn  # `keras.ops` looks its functions up here
 
+from .layouts import is_channels_first
+
 CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 
@@ -72,7 +74,7 @@ def _traced(own: Callable[..., Any], inputs: Any, kernel: Any, *window: Any, **n
     """As `keras.ops.conv`; channels-first Conv3D are compiled, too."""
     names = ("strides", "padding", "data_format", "dilation_rate")
     given = {**dict(zip(names, window, strict=False)), **named}
-    first = _is_channels_first(given.get("data_format"))
+    first = is_channels_first(given.get("data_format"))
     channels = inputs.shape[1 if first else -1]
     if channels == kernel.shape[-2] and not (first and len(inputs.shape) == 5):
         return own(inputs, kernel, **given)
@@ -88,7 +90,7 @@ def _direct(
     dilation_rate: int | Sequence[int] = 1,
 ) -> Any:
     """TensorFlow's own operation, on channels-last data; where it knows no groups, one for each."""
-    first = _is_channels_first(data_format)
+    first = is_channels_first(data_format)
     x = keras.ops.moveaxis(inputs, 1, -1) if first else inputs
     count = x.shape[-1] // kernel.shape[-2] if len(x.shape) == 5 else 1
     parts = zip(tf.split(x, count, -1), tf.split(kernel, count, -1), strict=True)
@@ -98,7 +100,3 @@ def _direct(
     ]
     y = results[0] if count == 1 else tf.concat(results, -1)
     return keras.ops.moveaxis(y, -1, 1) if first else y
-
-
-def _is_channels_first(data_format: str | None) -> bool:
-    return (data_format or keras.config.image_data_format()) == "channels_first"

@@ -28,6 +28,7 @@ from keras.src.models.functional import Functional  # Keras exports `Model`, not
 from ..formats import FLOAT32, Format
 from ..graphs.inference import float64
 from .grouped import uncompiled
+from .layouts import any_layout
 
 NEARLY_TIED = 2.0**-13
 """How near to the middle of two steps an activation may be rounded to either: 16 half ulps of the
@@ -57,6 +58,7 @@ def float64_run(
     nearly = 0.0 if perturb is None else NEARLY_TIED if stored is FLOAT32 else 0.5
     with (
         uncompiled(layers),
+        any_layout(),
         _quantizing(layers, nearly),
         _computing(layers, "float64"),
         _taking_float64(layers),
@@ -86,6 +88,7 @@ def in_float32(layers: Iterable[keras.Layer]) -> Iterator[keras.StatelessScope]:
     layers = list(layers)
     narrow = [layer for layer in layers if is_narrow(layer)]
     with (
+        any_layout(),
         _computing(narrow, "float32"),
         _as_in_graphs(layers),
         keras.StatelessScope() as scope,

@@ -24,6 +24,7 @@ from tensorflow.python.eager import context, execute
 from ..formats import FLOAT32, Format
 from ..graphs.graph import layer_of
 from .grouped import uncompiled_traces
+from .layouts import any_layout
 from .rounding import SMOOTH, distance, move_input, noise_of
 from .walk import BRANCHES, CALLS, CASES, LOOPS, Walk
 
@@ -126,7 +127,7 @@ class Widened:
         if key not in self._traced:
             signature = [tf.TensorSpec(x.shape, tf.convert_to_tensor(x).dtype) for x in arrays]
             function = tf.function(self._call, autograph=False)
-            with uncompiled_traces():
+            with any_layout(traced=True), uncompiled_traces():
                 self._traced[key] = function.get_concrete_function(*signature)
         return self._traced[key]
 

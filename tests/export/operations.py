@@ -54,3 +54,11 @@ def check(result, wanted, rtol, atol=0.0):
     assert result.dtype == wanted.dtype
     assert result.shape == wanted.shape
     np.testing.assert_allclose(result, wanted, rtol=rtol, atol=atol)
+
+
+def spread(kernel, steps):
+    """A kernel with zeros between its weights, which are so many steps apart then."""
+    extents = [(k - 1) * step + 1 for k, step in zip(kernel.shape, steps, strict=False)]
+    wide = np.zeros((*extents, *kernel.shape[len(steps) :]), kernel.dtype)
+    wide[tuple(slice(None, None, step) for step in steps)] = kernel
+    return wide

@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 import tensorflow as tf
 from keras import layers, ops
-from operations import check, in_onnx
+from operations import check, in_onnx, spread
 from own_layers import Computing
 
 from kerasdl import export
@@ -299,7 +299,8 @@ def test_histograms(dtype, opset, rng):
 
 
 def transposed(rank, steps, dilations, padding, kernel, extra):
-    """As TensorFlow does with channels last."""
+    """As TensorFlow does with channels last, and zeros between weights that are further apart: not
+    everywhere has it the rest."""
     letters = "DHW"[3 - rank :]
 
     def call(x, first):
@@ -318,7 +319,7 @@ def transposed(rank, steps, dilations, padding, kernel, extra):
             return tf.nn.conv_transpose(x, kernel, shape, **keywords)
         x = tf.transpose(x, [0, *range(2, rank + 2), 1])
         shape = tf.stack([batch, *extents, channels])
-        y = tf.nn.conv_transpose(x, kernel, shape, **keywords)
+        y = tf.nn.conv_transpose(x, spread(kernel, dilations), shape, steps, padding)
         return tf.transpose(y, [0, rank + 1, *range(1, rank + 1)])
 
     return call
