@@ -127,7 +127,8 @@ def assert_same(variables, others):
 
 @entries("optimizer")
 @pytest.mark.parametrize(
-    "dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow), "bfloat16"]
+    "dtype",
+    ["float32", *(pytest.param(each, marks=pytest.mark.slow) for each in ("float64", "bfloat16"))],
 )
 @pytest.mark.usefixtures("has_float64")
 def test_optimizers_learn_a_quadratic_and_keep_the_dtype(entry, dtype):

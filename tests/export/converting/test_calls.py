@@ -343,8 +343,21 @@ class Distributing(keras.Model):
         return self.over_time(x)
 
 
-@pytest.mark.parametrize("kind", [layers.Dense, layers.GRU])
-@pytest.mark.parametrize("extents", [(4, 5), (4, None), (None, 4), (None, None)])
+EXTENTS = [(4, 5), (4, None), (None, 4), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "extents"),
+    [
+        *((layers.Dense, extents) for extents in EXTENTS),
+        (layers.GRU, (4, None)),
+        *(
+            pytest.param(layers.GRU, extents, marks=pytest.mark.slow)
+            for extents in EXTENTS
+            if extents != (4, None)
+        ),
+    ],
+)
 def test_time_distributed_twice(kind, extents, tmp_path):
     """All steps at once, whichever of their numbers is free."""
     inner = kind(2)

@@ -55,8 +55,15 @@ def recurrent(cell, mask):
     return model
 
 
-@pytest.mark.parametrize("mask", [None, 0.0, -1.0])
-@pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM])
+@pytest.mark.parametrize(
+    ("kind", "mask"),
+    [
+        (layers.GRU, 0.0),
+        (layers.LSTM, None),
+        *(pytest.param(layers.GRU, mask, marks=pytest.mark.slow) for mask in (None, -1.0)),
+        *(pytest.param(layers.LSTM, mask, marks=pytest.mark.slow) for mask in (0.0, -1.0)),
+    ],
+)
 def test_int8_does_not_go_into_loops(kind, mask, tmp_path, rng):
     """Their products were taken for rounded ones, so that nothing could be told."""
     x = rng.normal(size=(64, 10, 6)).astype("float32")
@@ -68,8 +75,15 @@ def test_int8_does_not_go_into_loops(kind, mask, tmp_path, rng):
     assert export.verify(model, path, data={"x": x[:40]}).passed
 
 
-@pytest.mark.parametrize("static", [False, True])
-@pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM])
+@pytest.mark.parametrize(
+    ("kind", "static"),
+    [
+        (layers.GRU, False),
+        (layers.LSTM, True),
+        pytest.param(layers.GRU, True, marks=pytest.mark.slow),
+        pytest.param(layers.LSTM, False, marks=pytest.mark.slow),
+    ],
+)
 def test_int8_rounds_weights_of_loops(kind, static, tmp_path, rng):
     """Alone, without layers behind it whose noise would hide that."""
     x = rng.normal(size=(64, 10, 6)).astype("float32")
