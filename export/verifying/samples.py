@@ -99,7 +99,7 @@ def random_rows(
     different = FEW_ROWS if program.work() > MUCH_WORK else max(BATCH_SIZES)
     size = _fixed_size(program.inputs)
     if size is None:
-        batches = [Batch(RANDOM, np.arange(size) % different) for size in BATCH_SIZES]
+        batches = [Batch(RANDOM, _places(size, different)) for size in BATCH_SIZES]
         return [_rows(program, different, batches, known, rng, extents)]
     if program.any_batch:
         batches = _cut(RANDOM, different, size)
@@ -183,6 +183,14 @@ def has_free_axes(program: Program) -> bool:
 
 def _fixed_size(inputs: Sequence[Port]) -> int | None:
     return next((port.shape[0] for port in inputs if port.shape and port.shape[0]), None)
+
+
+def _places(size: int, different: int) -> np.ndarray:
+    """A batch of so many rows: the different ones, and behind them some of them again, in an order
+    that no shift leaves as it is."""
+    first = np.arange(min(size, different))
+    again = np.random.default_rng(size).integers(different, size=size - len(first))
+    return np.concatenate([first, again])
 
 
 def _cut(data: str, count: int, size: int) -> list[Batch]:
