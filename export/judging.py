@@ -18,6 +18,7 @@ from .files.runtime import RefusedError
 from .formats import FLOAT32, Format
 from .graphs.graph import layer_of
 from .ports import Port, seen
+from .programs import layouts
 from .programs.confusions import biases_along_last
 from .programs.program import KerasProgram, Program
 from .reporting.report import Report, strain_of
@@ -92,6 +93,8 @@ def _add_random(judge: Judge, optional: bool) -> None:
         if has_free_axes(program):
             largest = max(map(max, EXTENTS))
             advice += f", or fix its free axes, which were tried up to {largest}, with `dimensions`"
+        if layouts.is_lacking(failure):
+            advice = layouts.ADVICE
         raise SourceError(
             f"Model `{program.name}` cannot be run on random data, nor on zeros: "
             f"{reason(failure)}. {advice}."

@@ -21,6 +21,19 @@ LACKING = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 """What TensorFlow says of an operation that it has not on this machine, or not in this dtype."""
 
 
+SAYING_SO = ("NHWC", "NDHWC", "dilation rates")
+"""Words of those errors."""
+ADVICE = (
+    "TensorFlow has no such convolution on this processor; with the environment variable "
+    "TF_ENABLE_ONEDNN_OPTS=1, set before it is imported, it may have"
+)
+
+
+def is_lacking(error: BaseException) -> bool:
+    """Whether TensorFlow lacks a convolution, which the model asks for past `keras.ops`."""
+    return isinstance(error, LACKING) and any(word in str(error) for word in SAYING_SO)
+
+
 @contextmanager
 def any_layout(traced: bool = False) -> Iterator[None]:
     """Let convolutions that TensorFlow lacks be computed by others.

@@ -120,6 +120,25 @@ def test_a_machine_that_has_none(precision, monkeypatch, tmp_path):
     assert report.float64_failure is None
 
 
+class Past(layers.Layer):
+    """Asks TensorFlow itself, in float64, of which it has no such convolution on any processor."""
+
+    def call(self, x):
+        kernel = tf.ones((1, 1, 3, 2), tf.float64)
+        y = tf.nn.conv2d(tf.cast(x, tf.float64), kernel, 1, "SAME", data_format="NCHW")
+        return tf.cast(y, "float32")
+
+    def compute_output_shape(self, shape):
+        return (shape[0], 2, *shape[2:])
+
+
+def test_what_keras_is_not_asked_for(tmp_path):
+    model = keras.Sequential([keras.Input((3, 4, 4)), Past()])
+    with pytest.raises(export.SourceError, match="TF_ENABLE_ONEDNN_OPTS=1") as failure:
+        export.to_onnx(model, tmp_path / "model.onnx")
+    assert "`data`" not in str(failure.value)
+
+
 def test_what_was_there_is_back():
     before = nn.conv, nn.conv_transpose
     with any_layout():
