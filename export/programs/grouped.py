@@ -20,7 +20,7 @@ import keras
 import tensorflow as tf
 from keras.src.backend import nn  # `keras.ops` looks its functions up here
 
-from .layouts import is_channels_first
+from .layouts import CONV, by_name, is_channels_first
 
 CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
@@ -72,8 +72,7 @@ def _convolve(layer: Any, inputs: Any, kernel: Any) -> Any:
 
 def _traced(own: Callable[..., Any], inputs: Any, kernel: Any, *window: Any, **named: Any) -> Any:
     """As `keras.ops.conv`; channels-first Conv3D are compiled, too."""
-    names = ("strides", "padding", "data_format", "dilation_rate")
-    given = {**dict(zip(names, window, strict=False)), **named}
+    given = by_name(CONV, window, named)
     first = is_channels_first(given.get("data_format"))
     channels = inputs.shape[1 if first else -1]
     if channels == kernel.shape[-2] and not (first and len(inputs.shape) == 5):

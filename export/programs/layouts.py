@@ -9,24 +9,26 @@ weights of a kernel that is dilated.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras.src.backend import nn  # `keras.ops` looks its functions up here
 
 LACKING = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
 """What TensorFlow says of an operation that it has not on this machine, or not in this dtype."""
-
-
 SAYING_SO = ("NHWC", "NDHWC", "dilation rates")
 """Words of those errors."""
 ADVICE = (
     "TensorFlow has no such convolution on this processor; with the environment variable "
     "TF_ENABLE_ONEDNN_OPTS=1, set before it is imported, it may have"
 )
+CONV = ("strides", "padding", "data_format", "dilation_rate")
+"""What a convolution is given behind its inputs and its kernel, in this order."""
+CONV_TRANSPOSE = ("strides", "padding", "output_padding", "data_format", "dilation_rate")
 
 
 def is_lacking(error: BaseException) -> bool:
@@ -42,75 +44,45 @@ def any_layout(traced: bool = False) -> Iterator[None]:
         traced: Take others for all that it might lack, since a trace does not tell.
     """
     conv, conv_transpose = nn.conv, nn.conv_transpose
-    nn.conv = partial(_conv, conv, traced)
-    nn.conv_transpose = partial(_conv_transpose, conv_transpose, traced)
+    nn.conv = partial(_computed, conv, CONV, traced)
+    nn.conv_transpose = partial(_computed, conv_transpose, CONV_TRANSPOSE, traced)
     try:
         yield
     finally:
         nn.conv, nn.conv_transpose = conv, conv_transpose
 
 
-def _conv(
+def _computed(
     own: Callable[..., Any],
+    names: Sequence[str],
     traced: bool,
     inputs: Any,
     kernel: Any,
-    strides: int | Sequence[int] = 1,
-    padding: str = "valid",
-    data_format: str | None = None,
-    dilation_rate: int | Sequence[int] = 1,
+    *window: Any,
+    **named: Any,
 ) -> Any:
-    def on(x: Any, data_format: str | None) -> Any:
-        return own(x, kernel, strides, padding, data_format, dilation_rate)
-
-    if not is_channels_first(data_format):
-        return on(inputs, data_format)
-    return _either(traced, partial(on, inputs, data_format), partial(_last, on, inputs))
-
-
-def _conv_transpose(
-    own: Callable[..., Any],
-    traced: bool,
-    inputs: Any,
-    kernel: Any,
-    strides: int | Sequence[int] = 1,
-    padding: str = "valid",
-    output_padding: int | Sequence[int] | None = None,
-    data_format: str | None = None,
-    dilation_rate: int | Sequence[int] = 1,
-) -> Any:
-    def on(kernel: Any, dilation: int | Sequence[int], x: Any, data_format: str | None) -> Any:
-        return own(x, kernel, strides, padding, output_padding, data_format, dilation)
-
-    rank = len(inputs.shape) - 2
-    steps = (dilation_rate,) * rank if isinstance(dilation_rate, int) else tuple(dilation_rate)
-    plain = partial(on, kernel, dilation_rate, inputs, data_format)
-    spread = partial(on, _spread(kernel, steps), 1)
-    if is_channels_first(data_format):
-        return _either(traced, plain, partial(_last, spread, inputs))
-    if any(step > 1 for step in steps):
-        return _either(traced, plain, partial(spread, inputs, data_format))
-    return plain()
-
-
-def _either(traced: bool, own: Callable[[], Any], other: Callable[[], Any]) -> Any:
+    """What `own` gives; by channels-last data and a kernel with zeros where it lacks the rest."""
+    given = by_name(names, window, named)
+    first = is_channels_first(given.get("data_format"))
+    steps = given.get("dilation_rate", 1)
+    spreads = names is CONV_TRANSPOSE and np.any(np.greater(steps, 1))
+    if not (first or spreads):
+        return own(inputs, kernel, **given)
     if not traced:
-        try:
-            return own()
-        except LACKING:
-            pass
-    return other()
-
-
-def _last(on: Callable[..., Any], inputs: Any) -> Any:
-    """What comes of the same data with the channels last."""
-    return keras.ops.moveaxis(on(keras.ops.moveaxis(inputs, 1, -1), "channels_last"), -1, 1)
+        with suppress(*LACKING):
+            return own(inputs, kernel, **given)
+    if spreads:
+        steps = np.broadcast_to(steps, len(kernel.shape) - 2).tolist()
+        kernel, given["dilation_rate"] = _spread(kernel, steps), 1
+    if not first:
+        return own(inputs, kernel, **given)
+    given["data_format"] = "channels_last"
+    y = own(keras.ops.moveaxis(inputs, 1, -1), kernel, **given)
+    return keras.ops.moveaxis(y, -1, 1)
 
 
 def _spread(kernel: Any, steps: Sequence[int]) -> Any:
     """A kernel with zeros between its weights, so that they are these steps apart."""
-    if all(step == 1 for step in steps):
-        return kernel
     for axis, step in enumerate(steps):
         shape = list(kernel.shape)
         extent = (shape[axis] - 1) * step + 1
@@ -126,3 +98,8 @@ def _spread(kernel: Any, steps: Sequence[int]) -> Any:
 def is_channels_first(data_format: str | None) -> bool:
     """Whether an operation that is given this takes the channels behind the batch."""
     return (data_format or keras.config.image_data_format()) == "channels_first"
+
+
+def by_name(names: Sequence[str], window: Sequence[Any], named: dict[str, Any]) -> dict[str, Any]:
+    """What a convolution is given, whether by place or by name."""
+    return {**dict(zip(names, window, strict=False)), **named}
