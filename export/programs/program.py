@@ -34,6 +34,7 @@ from .precision import (
     widen,
 )
 from .ranges import Range, range_of
+from .released import releasing
 from .rounding import distance, move_input, move_results
 from .widened import Widened
 
@@ -121,13 +122,12 @@ class KerasProgram:
         return self._run(arrays) if self.confusions.weights else outputs
 
     def _run(self, arrays: Arrays) -> Arrays:
-        given = self._packed(arrays)
         with self.apart(), in_float32(flatten_layers(self.model)) as scope:
             before = dict(scope.state_mapping)
-            outputs = _flat(self.model(given, training=False))
+            outputs = _flat(self._called(arrays))
             after = scope.state_mapping.items()
             assigned = [key for key, value in after if before.get(key) is not value]
-            if assigned and not _equal(outputs, _flat(self.model(given, training=False))):
+            if assigned and not _equal(outputs, _flat(self._called(arrays))):
                 raise self._remembers(assigned)
         for port, y in zip(self.outputs, outputs, strict=True):
             if y.dtype.kind == "c":  # of which Keras' symbolic tensors know nothing
@@ -178,7 +178,7 @@ class KerasProgram:
         operations = [node.operation for node in self.graph.nodes]
         with self.apart(), float64_run(flatten_layers(self.model)):
             with refusing_float32(operations) as unseen:
-                outputs = self.model(self._packed(wide), training=False)
+                outputs = self._called(wide)
             if unseen:
                 self.graph(*self._first_row(wide), after=_refuse_float32)
         return [np.asarray(keras.ops.convert_to_numpy(y)) for y in tree.flatten(outputs)]
@@ -191,7 +191,11 @@ class KerasProgram:
     def _call(self, *tensors: Any) -> list[Any]:
         layers = flatten_layers(self.model)
         with self.apart(), in_float32(layers), absorbing(layers):
-            return list(tree.flatten(self.model(self._packed(tensors), training=False)))
+            return list(tree.flatten(self._called(tensors)))
+
+    def _called(self, tensors: Sequence[Any]) -> Any:
+        with releasing():
+            return self.model(self._packed(tensors), training=False)
 
     def round_in(self, graph: Graph) -> None:
         """Let products be rounded where this form of the model has them, as a file that is made of

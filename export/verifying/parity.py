@@ -165,8 +165,8 @@ class Judge:
         moved_by_ends = [None if clipping is None else clipping.of(t.inputs) for t in self.truths]
         for optimized in (False, True):
             progress(f"comparing, onnxruntime optimizations {'on' if optimized else 'off'}")
-            loaded = LoadedFile(file, self.program, optimized=optimized)
             self._runs.clear()
+            loaded = LoadedFile(file, self.program, optimized=optimized)
             for truth, clipped in zip(self.truths, moved_by_ends, strict=True):
                 start = time.perf_counter()
                 results = loaded.run(truth.inputs)
@@ -178,6 +178,7 @@ class Judge:
                 if optimized and truth.data != EDGES:  # of which nobody asks
                     run = partial(loaded.run, truth.inputs)
                     self._runs.setdefault(truth.batch, (seconds, run))
+            del loaded, results  # before the next one asks for memory
 
     def _by_need(self, compare: Callable[[], Iterator[Check]]) -> list[Check]:
         """All comparisons; if one fails before the model's own runs have told whether rows depend
