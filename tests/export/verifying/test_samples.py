@@ -44,8 +44,8 @@ def test_much_work_has_few_rows_that_repeat():
     np.testing.assert_array_equal(rows.batch(few)[0], rows.arrays[0])
     # Who gives a row what is another one's gives some row what is none of its own.
     assert len(many.places) == 32
-    for shift in range(1, 32):
-        assert not np.array_equal(np.roll(many.places, shift), many.places)
+    for shift in range(1, 30):
+        assert not np.array_equal(many.places[:-shift], many.places[shift:])
 
 
 def test_a_batch_that_the_model_fixes():
