@@ -19,30 +19,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context, execute
 
 from ..formats import FLOAT32, Format
 from ..graphs.graph import layer_of
 from .grouped import uncompiled_traces
 from .layouts import any_layout
+from .operation import LONG, UNFIT, Operation, widened
 from .rounding import SMOOTH, distance, move_input, noise_of
-from .walk import BRANCHES, CALLS, CASES, LOOPS, Walk
+from .walk import BRANCHES, CALLS, CASES, CONTROL, Walk
 
-LONG = {
-    tf.float32: tf.float64,
-    tf.float16: tf.float64,
-    tf.bfloat16: tf.float64,
-    tf.complex64: tf.complex128,
-}
 OPAQUE = (tf.resource, tf.variant)
-OF_BITS = {
-    *("AsString", "Bitcast", "NextAfter", "StatelessRandomNormal", "StatelessRandomNormalV2"),
-    *("StatelessRandomUniform", "StatelessRandomUniformV2", "StatelessTruncatedNormal"),
-    "StatelessTruncatedNormalV2",
-}
-"""Operations to which a number in float64 is another one, or which draw others."""
-UNFIT = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.UnimplementedError)
-"""What TensorFlow says of an operation that has no float64 form."""
 READING = {"ReadVariableOp", "ResourceGather", "ResourceGatherNd"}
 """Operations on variables, which have the dtype that they have: in another, TensorFlow ends the
 process."""
@@ -83,6 +69,7 @@ class Widened:
     def __init__(self, call: Callable[..., Sequence[Any]], layers: Sequence[str] = ()) -> None:
         self._call, self._layers = call, layers
         self._traced: dict[tuple[Any, ...], Any] = {}
+        self._known: dict[Any, Operation] = {}
 
     def __call__(
         self,
@@ -98,8 +85,8 @@ class Widened:
             stored: How results are rounded.
         """
         function = self._function(arrays)
-        run = _Run(function.graph, perturb, stored, self._layers)
-        given = [_wide(tf.convert_to_tensor(array)) for array in arrays]
+        run = _Run(function.graph, self._known, perturb, stored, self._layers)
+        given = [widened(tf.convert_to_tensor(array)) for array in arrays]
         if perturb is not None and not stored.results.steps:
             given = [tf.convert_to_tensor(move_input(x.numpy(), perturb, stored)) for x in given]
         return [np.asarray(result) for result in run(given)]
@@ -118,8 +105,8 @@ class Widened:
 
     def work(self, arrays: Sequence[np.ndarray]) -> int:
         """How many numbers are computed on the way."""
-        run = _Run(self._function(arrays).graph, None, FLOAT32)
-        run([_wide(tf.convert_to_tensor(array)) for array in arrays])
+        run = _Counting(self._function(arrays).graph, self._known)
+        run([widened(tf.convert_to_tensor(array)) for array in arrays])
         return run.work
 
     def _function(self, arrays: Sequence[np.ndarray]) -> Any:
@@ -138,14 +125,13 @@ class _Run(Walk):
     def __init__(
         self,
         graph: Any,
-        perturb: np.random.Generator | None,
-        stored: Format,
+        known: dict[Any, Operation],
+        perturb: np.random.Generator | None = None,
+        stored: Format = FLOAT32,
         layers: Sequence[str] = (),
     ) -> None:
         super().__init__(graph)
-        self.perturb, self.stored, self.layers = perturb, stored, layers
-        self.narrow: set[str] = set(OF_BITS)
-        self.work = 0
+        self.known, self.perturb, self.stored, self.layers = known, perturb, stored, layers
         # By identity, and kept, so that no other tensor can have it.
         self.weights: dict[int, Any] = {}
         self.fixed: dict[int, Any] = {}  # what no input has a part in
@@ -153,22 +139,24 @@ class _Run(Walk):
 
     def __call__(self, given: Sequence[Any]) -> list[Any]:
         captured = [outside for outside, _ in self.graph.captures]
-        return self.run(self.graph, [*given, *map(_wide, captured)])
+        return self.run(self.graph, [*given, *map(widened, captured)])
 
-    def results(self, operation: Any, inputs: list[Any]) -> list[Any]:
-        kind = operation.type
+    def results(self, traced: Any, inputs: list[Any]) -> list[Any]:
+        operation = self.known.get(traced)
+        if operation is None:
+            operation = self.known[traced] = Operation(traced)
+        kind = operation.kind
         if kind.startswith(ASSIGNING):
             raise ValueError(f"{operation.name} ({kind}) assigns to a variable")
         if kind in CALLS:
-            return self.run(self.inner(operation, "f"), inputs)
-        if kind in {*BRANCHES, *CASES, *LOOPS}:
+            return self.run(self.inner(traced, "f"), inputs)
+        if kind in CONTROL:
             self.depth += 1
-            results = self._controlled(operation, inputs)
+            results = self._controlled(traced, inputs)
             self.depth -= 1
             return results
         if kind == "Const":
-            constant = _wide(tf.constant(tf.make_ndarray(operation.get_attr("value"))))
-            constant = self._moved(constant, partial(self._rounded, False))
+            constant = self._moved(operation.constant, partial(self._rounded, False))
             self.fixed[id(constant)] = constant
             return [constant]
         layer = self._layer(operation)
@@ -179,8 +167,7 @@ class _Run(Walk):
         if quantized:
             pairs = zip(inputs, fixed, strict=True)
             inputs = [self._factor(x, self.stored.move_weight if f else move) for x, f in pairs]
-        results = [_wide(y) for y in self._computed(operation, inputs)]
-        self.work += sum(1 + math.prod(y.shape) for y in results if y.dtype not in OPAQUE)
+        results = [widened(y) for y in self._computed(operation, inputs)]
         if kind in READING:
             stored = FLOAT32 if self.stored.results.steps and not rounds else self.stored
             results = [self._moved(y, stored.move_weight) for y in results]
@@ -208,9 +195,9 @@ class _Run(Walk):
             inputs = self.run(body, inputs)
         return inputs
 
-    def _layer(self, operation: Any) -> str | None:
+    def _layer(self, operation: Operation) -> str | None:
         """The layer of a product or a weight, where it matters."""
-        if self.stored.ranges is None or operation.type not in {*PRODUCTS, *READING}:
+        if self.stored.ranges is None or operation.kind not in {*PRODUCTS, *READING}:
             return None
         return layer_of(operation.name, self.layers)
 
@@ -221,27 +208,25 @@ class _Run(Walk):
         """A factor of a product as it is stored; a weight has been moved where it was read."""
         return value if self._is_weight(value) else self._moved(value, move)
 
-    def _computed(self, operation: Any, inputs: Sequence[Any]) -> list[Any]:
-        if operation.type not in self.narrow and operation.type not in READING:
+    def _computed(self, operation: Operation, inputs: Sequence[Any]) -> list[Any]:
+        if operation.has_float64 and operation.kind not in READING:
             try:
-                return _executed(operation, self._fitting(operation, inputs, wide=True), wide=True)
+                return operation(self._fitting(operation, inputs, wide=True), wide=True)
             except UNFIT:
-                pass
-        results = _executed(operation, self._fitting(operation, inputs, wide=False), wide=False)
-        self.narrow.add(operation.type)
-        return results
+                operation.has_float64 = False
+        return operation(self._fitting(operation, inputs, wide=False), wide=False)
 
-    def _fitting(self, operation: Any, inputs: Sequence[Any], wide: bool) -> list[Any]:
+    def _fitting(self, operation: Operation, inputs: Sequence[Any], wide: bool) -> list[Any]:
         """The inputs, in their own dtypes where an operation knows no other.
 
         What it rounds inside is seen by moving these to the next number.
         """
-        kept = _kept(operation) if wide else [True] * len(inputs)
+        if wide and not any(operation.kept):
+            return list(inputs)
+        kept = operation.kept if wide else [True] * len(inputs)
         return [
-            tf.cast(self._moved(value, _to_next), tensor.dtype)
-            if keep and tensor.dtype in LONG
-            else value
-            for value, tensor, keep in zip(inputs, operation.inputs, kept, strict=True)
+            tf.cast(self._moved(value, _to_next), dtype) if keep and dtype in LONG else value
+            for value, dtype, keep in zip(inputs, operation.dtypes, kept, strict=True)
         ]
 
     def _moved(self, result: Any, move: Callable[..., np.ndarray]) -> Any:
@@ -263,6 +248,18 @@ class _Run(Walk):
         return values + self.stored.results.noise(values, rng, ends=ends)
 
 
+class _Counting(_Run):
+    """A run that counts the numbers that it computes."""
+
+    work = 0
+
+    def results(self, traced: Any, inputs: list[Any]) -> list[Any]:
+        results = super().results(traced, inputs)
+        if traced.type not in {*CONTROL, "Const"}:
+            self.work += sum(1 + math.prod(y.shape) for y in results if y.dtype not in OPAQUE)
+        return results
+
+
 def _to_next(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Towards zero, so that what lies within bounds stays there."""
     return values - 2 * np.copysign(FLOAT32.results.noise(values, rng), values)
@@ -271,55 +268,3 @@ def _to_next(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _holds(condition: Any) -> bool:
     value = condition.numpy()
     return bool(value != b"") if isinstance(value, bytes) else bool(value)
-
-
-def _wide(tensor: Any) -> Any:
-    return tf.cast(tensor, LONG[tensor.dtype]) if tensor.dtype in LONG else tensor
-
-
-def _executed(operation: Any, inputs: Sequence[Any], wide: bool) -> list[Any]:
-    """The results of one operation on its own."""
-    attributes: list[Any] = []
-    for attribute in operation.op_def.attr:
-        value = operation.node_def.attr[attribute.name]
-        attributes += attribute.name, _plain(value, wide)
-    count = len(operation.outputs)
-    run = execute.execute(operation.type, count, list(inputs), tuple(attributes), context.context())
-    return list(run)
-
-
-def _kept(operation: Any) -> list[bool]:
-    """Per input, whether the operation knows one dtype only."""
-    kept: list[bool] = []
-    for argument in operation.op_def.input_arg:
-        count = 1
-        if argument.number_attr:
-            count = operation.node_def.attr[argument.number_attr].i
-        elif argument.type_list_attr:
-            count = len(operation.node_def.attr[argument.type_list_attr].list.type)
-        kept += [bool(argument.type)] * count
-    return kept
-
-
-def _plain(value: Any, wide: bool) -> Any:
-    """An attribute as TensorFlow takes it outside of graphs."""
-    kind = value.WhichOneof("value")
-    if kind == "list":
-        parts = next((part for _, part in value.list.ListFields()), ())
-        if value.list.type:
-            return [_dtype(part, wide) for part in parts]
-        if value.list.shape:
-            return [execute.make_shape(part, "shape") for part in parts]
-        return list(parts)
-    if kind == "type":
-        return _dtype(value.type, wide)
-    if kind == "shape":
-        return execute.make_shape(value.shape, "shape")
-    if kind == "func":
-        raise ValueError("an operation that calls a function by a way of its own")
-    return getattr(value, kind)
-
-
-def _dtype(number: int, wide: bool) -> int:
-    dtype = tf.as_dtype(number)
-    return LONG.get(dtype, dtype).as_datatype_enum if wide else number
