@@ -5,6 +5,7 @@ import onnx_ir as ir
 import tensorflow as tf
 
 from kerasdl.export.converting.convert import convert
+from kerasdl.export.converting.weights import Weights
 from kerasdl.export.files.runtime import open_session
 from kerasdl.export.ports import Port
 
@@ -22,7 +23,10 @@ def in_onnx(call, *arrays, opset=18, free=True):
         Port(f"x{i}", (None,) * x.ndim if free else (None, *x.shape[1:]), x.dtype.name)
         for i, x in enumerate(arrays)
     ]
-    model = convert(lambda *tensors: tf.nest.flatten(call(*tensors)), ports, opset)
+    # Weights make it fast, even none.
+    model = convert(
+        lambda *tensors: tf.nest.flatten(call(*tensors)), ports, opset, weights=Weights([])
+    )
     content = ir.to_proto(model).SerializeToString()
     results = []
     for optimized in (False, True):

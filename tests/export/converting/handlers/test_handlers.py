@@ -12,6 +12,7 @@ from operations import EDGES, NORMAL, TINY, check, in_onnx, numbers, scale
 from kerasdl.export.converting.convert import convert
 from kerasdl.export.converting.handlers import HANDLERS
 from kerasdl.export.converting.opset import MINIMUM_OPSET
+from kerasdl.export.converting.weights import Weights
 from kerasdl.export.errors import ConversionError
 from kerasdl.export.files.runtime import open_session
 from kerasdl.export.ports import Port
@@ -193,7 +194,7 @@ def test_broadcast_args(a, b):
     given = [np.array(shape, "int32") for shape in (a, b)]
     call = lambda a, b: tf.raw_ops.BroadcastArgs(s0=a, s1=b)  # noqa: E731
     ports = [Port(f"x{i}", x.shape, "int32") for i, x in enumerate(given)]
-    model = convert(lambda *t: [call(*t)], ports, 18)
+    model = convert(lambda *t: [call(*t)], ports, 18, weights=Weights([]))
     session = open_session(ir.to_proto(model).SerializeToString(), False)
     (shape,) = session.run(None, {f"input_{i}": x for i, x in enumerate(given)})
     assert tuple(shape) == np.broadcast_shapes(a, b)

@@ -11,6 +11,7 @@ from test_handlers import projected
 from kerasdl import export
 from kerasdl.export.converting.convert import convert
 from kerasdl.export.converting.opset import raise_opset
+from kerasdl.export.converting.weights import Weights
 from kerasdl.export.errors import ConversionError
 from kerasdl.export.files.runtime import open_session
 from kerasdl.export.ports import Port
@@ -84,7 +85,9 @@ WORDS = ["a", "", "ä", "b c", "\n", "漢字", "😀", "A", "a ", "zzz"]
 
 def texts_in_onnx(call, *arrays, opset=18):
     ports = [Port(f"x{i}", (None,) * np.ndim(x), "string") for i, x in enumerate(arrays)]
-    model = convert(lambda *tensors: tf.nest.flatten(call(*tensors)), ports, opset)
+    model = convert(
+        lambda *tensors: tf.nest.flatten(call(*tensors)), ports, opset, weights=Weights([])
+    )
     raise_opset(model, opset)
     results = []
     for optimized in (False, True):
