@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import keras
 
 from .clock import Clock
-from .converting.convert import convert, convert_graph
+from .converting.convert import convert_fast, convert_graph
 from .converting.opset import raise_opset, raise_to_operators
 from .converting.pin_shapes import pin_shapes
 from .files.ends import Ends
@@ -91,7 +91,7 @@ def convert_program(
             graph, folds, dropped = plan(program, stored)
         with clock.stage("convert", "converting"):
             if graph is None:
-                model = convert(program, program.inputs, opset, careful=careful)
+                model = convert_fast(program, program.inputs, opset, careful=careful)
             else:
                 model = convert_graph(graph, opset, careful)
                 folds = fold_onnx(model, graph, folds, stored)

@@ -80,11 +80,7 @@ def _convert_graph(
 ) -> ir.Model:
     names = [node.name for node in graph.nodes]
     try:
-        try:
-            weights = Weights(layers)
-            return convert(graph, graph.input_ports, opset, names, weights, careful)
-        except ConversionError:
-            return convert(graph, graph.input_ports, opset, names, careful=careful)
+        return convert_fast(graph, graph.input_ports, opset, names, layers, careful)
     except ConversionError as error:
         if error.layer is not None or not graph.nodes:
             raise
@@ -93,6 +89,24 @@ def _convert_graph(
             f"Layer `{culprit.name}` ({culprit.kind}) cannot be converted: {error}",
             culprit.name,
         ) from error
+
+
+def convert_fast(
+    call: Any,
+    inputs: Sequence[Port],
+    opset: int | None,
+    names: Sequence[str] = (),
+    layers: Sequence[keras.Layer] = (),
+    careful: bool = False,
+) -> ir.Model:
+    """Convert the fast way if that is possible, else the other.
+
+    The arguments are those of `convert`; `layers` have the weights that are large.
+    """
+    try:
+        return convert(call, inputs, opset, names, Weights(layers), careful)
+    except ConversionError:
+        return convert(call, inputs, opset, names, careful=careful)
 
 
 def convert(
