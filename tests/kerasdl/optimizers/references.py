@@ -447,13 +447,26 @@ def tensors(*values):
     return [ops.convert_to_tensor(value, "float64") for value in values]
 
 
+def stepper(optimizer, variables):
+    """What applies one list of gradients to the variables: compiled, as `fit` does it.
+
+    Outside of TensorFlow `apply` itself, since JAX compiles no step that writes variables.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return lambda gradients: optimizer.apply(gradients, variables)
+    import tensorflow as tf
+
+    optimizer.build(variables)
+    return tf.function(lambda gradients: optimizer.apply(gradients, variables))
+
+
 def descend(optimizer, variables, gradients, rates=None):
     """Apply to all variables, step by step, what `gradients` holds for each of them."""
+    apply = stepper(optimizer, variables)
     for step, parts in enumerate(gradients):
         if rates is not None:
             optimizer.learning_rate = rates[step]
-        grads = [ops.convert_to_tensor(g, v.dtype) for g, v in zip(parts, variables, strict=True)]
-        optimizer.apply(grads, variables)
+        apply([ops.convert_to_tensor(g, v.dtype) for g, v in zip(parts, variables, strict=True)])
 
 
 def train(optimizer, start, gradients, dtype="float64", rates=None):

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import kerasdl
+from references import descend
 
 INNER = {
     "keras SGD": lambda **more: keras.optimizers.SGD(0.125, momentum=0.5, **more),
@@ -45,8 +46,7 @@ def random_gradients(rng, steps=40):
 
 def trained(optimizer, starts, steps, dtype):
     variables = [keras.Variable(start, dtype=dtype) for start in starts]
-    for gradients in steps:
-        optimizer.apply([ops.convert_to_tensor(g, dtype) for g in gradients], variables)
+    descend(optimizer, variables, steps)
     return [variable.numpy() for variable in variables]
 
 
