@@ -269,7 +269,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("opset", [13, 18, 21])
+@pytest.mark.parametrize("opset", [13, pytest.param(18, marks=pytest.mark.slow), 21])
 @pytest.mark.parametrize("layer", LAYERS)
 def test_layers(layer, opset, tmp_path):
     inputs = keras.Input(LAYERS[layer])

@@ -48,7 +48,9 @@ CONDITIONED = {
 
 
 @pytest.mark.parametrize("make", CONDITIONED.values(), ids=CONDITIONED)
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("float16", marks=pytest.mark.slow), "int8"]
+)
 def test_one_more_vector_on_a_convolution(make, precision, tmp_path):
     """Keras takes that of the only row for a bias, and tf2onnx for the fourth input of a Conv."""
     x, t = keras.Input((6, 6, 3), name="x"), keras.Input((5,), name="t")

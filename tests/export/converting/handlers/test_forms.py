@@ -17,6 +17,7 @@ from kerasdl.export.errors import ConversionError
 pytestmark = pytest.mark.tensorflow
 
 OPSETS = [13, 18]
+NEWER = [pytest.param(13, marks=pytest.mark.slow), 18]
 BROKEN = [0.0, -0.0, np.inf, -np.inf, np.nan]
 
 
@@ -148,7 +149,14 @@ def known(call, x, free):
 
 @pytest.mark.parametrize("opset", OPSETS)
 @pytest.mark.parametrize("k", [0, 1, -1, 3, -2])
-@pytest.mark.parametrize("dtype", ["float32", "int32", "bool", "float16", "int64"])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        "float32",
+        "bool",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("int32", "float16", "int64")),
+    ],
+)
 def test_matrices_with_one_diagonal(k, dtype, opset, rng):
     for shape in ((4,), (3, 4), (2, 3, 4), (1, 1), (0, 4), *([(3, 0)] if k == 0 else [])):
         x = rng.integers(0, 2, shape).astype(dtype)
@@ -156,7 +164,7 @@ def test_matrices_with_one_diagonal(k, dtype, opset, rng):
             same(lambda x: tf.linalg.diag(x, k=k), x, opset=opset, free=free)
 
 
-@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("opset", NEWER)
 @pytest.mark.parametrize("align", ["LEFT_LEFT", "LEFT_RIGHT", "RIGHT_LEFT", "RIGHT_RIGHT"])
 def test_matrices_with_several_diagonals(align, opset, rng):
     for k, extents in itertools.product([(-1, 1), (0, 2), (-2, 0), (1, 2), (-2, -1)], range(4)):
@@ -361,7 +369,7 @@ def test_known_and_free_extents_with_channels_first(padding, tmp_path):
         assert export.to_onnx(model, tmp_path / "model.onnx").passed
 
 
-@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("opset", NEWER)
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
 def test_networks_with_channels_first(precision, opset, tmp_path):
     keras.utils.set_random_seed(0)
