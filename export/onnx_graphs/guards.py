@@ -3,7 +3,8 @@
 1. Padding with zeros in front of a MaxPool is taken into the MaxPool, whose own padding is −∞:
    wrong wherever a whole window is negative but for the zeros. It is not taken if the padding is
    not zero. So it is the number next to zero, 1.4e-45 in float32. Behind a ReLU and its like, where
-   every window has a number that is at least zero, it stays: the two are one node then.
+   every window has a number that is at least zero, it is no mistake, and is done here: a node less
+   for every runtime.
 2. A Transpose that takes the first axis to one of the last two places, read through a Cast by a
    MatMul whose other operand is not read through one, ends the process as the file is loaded. In
    float16 onnxruntime casts operands itself, but for constants and what it has computed in float32.
@@ -40,6 +41,8 @@ def guard(model: ir.Model, half: bool = False) -> None:
     for node, shape in shapes_read(model, _pads_maxima_with_zeros):
         if not _is_at_least_zero(node.inputs[0]) or not _is_in_every_window(node, shape):
             _pad_with_next_to_zero(node)
+        elif all(map(_is_maximum, node.outputs[0].consumers())):
+            _take_into_maxima(node)
     for node in list(model.graph.all_nodes()):
         if node.op_type == "MatMul":
             for side in (0, 1):
@@ -82,10 +85,10 @@ def _is_at_least_zero(value: ir.Value | None) -> bool:
 
 def _is_in_every_window(node: ir.Node, shape: ir.Shape | None) -> bool:
     """Whether every window that reads a padded array has a number of the array itself."""
-    pads = node.inputs[1].const_value if node.inputs[1] is not None else None
+    pads = _pads(node)
     if shape is None or pads is None or len(node.inputs) > 3:
         return False
-    before, after = pads.numpy().reshape(2, -1)
+    before, after = pads
     for use in node.outputs[0].uses():
         pool = use.node.attributes
         extents = (1, 1, *pool.get_ints("kernel_shape", ()))
@@ -94,10 +97,38 @@ def _is_in_every_window(node: ir.Node, shape: ir.Shape | None) -> bool:
         if len(extents) != len(shape) or own or stretched or pool.get_int("ceil_mode", 0) == 1:
             return False
         for extent, size, first, last in zip(extents, shape, before, after, strict=True):
-            known = isinstance(size, int) and size > 0
+            # A window that is longer than both borders has an image in it, however small that is.
+            known = (isinstance(size, int) and size > 0) or first + last < extent
             if (first or last) and not (known and 0 <= first < extent and 0 <= last < extent):
                 return False
     return True
+
+
+def _pads(node: ir.Node) -> np.ndarray | None:
+    """Zeros in front of each axis, and behind it; None if how many is computed."""
+    given = None if node.inputs[1] is None else node.inputs[1].const_value
+    return None if given is None else given.numpy().reshape(2, -1)
+
+
+def _is_maximum(node: ir.Node) -> bool:
+    """Whether this is a MaxPool of which nobody asks where its numbers stood."""
+    places = node.outputs[1:]
+    unread = not any(place.uses() or place.is_graph_output() for place in places)
+    return node.op_type == "MaxPool" and unread
+
+
+def _take_into_maxima(node: ir.Node) -> None:
+    """Let every MaxPool that reads what is padded pad it itself."""
+    import onnx_ir as ir
+
+    pads = _pads(node)
+    assert pads is not None  # `_is_in_every_window` has seen them
+    assert node.graph is not None  # `model.graph` gave it
+    for pool in list(node.outputs[0].consumers()):
+        pool.attributes["pads"] = ir.AttrInt64s("pads", pads[:, 2:].ravel().tolist())
+        pool.replace_input_with(0, node.inputs[0])
+    if not node.outputs[0].is_graph_output():
+        node.graph.remove(node, safe=True)
 
 
 def _pad_with_next_to_zero(node: ir.Node) -> None:

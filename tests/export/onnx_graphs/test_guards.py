@@ -61,7 +61,7 @@ def test_without_the_guard_the_runtime_is_wrong(rank, tmp_path, monkeypatch):
 
 
 def pooled(front, padding=1, pool="valid", size=3, extent=8):
-    x = keras.Input((extent, extent, 3))
+    x = keras.Input((extent, extent, 3), name="x")
     y = layers.ZeroPadding2D(padding)(front(layers.Conv2D(4, 3, padding="same")(x)))
     model = keras.Model(x, layers.MaxPooling2D(size, strides=2, padding=pool)(y))
     randomize(model, 0)
@@ -71,13 +71,22 @@ def pooled(front, padding=1, pool="valid", size=3, extent=8):
 @pytest.mark.parametrize("front", ["relu", "relu6", "sigmoid", "softplus", ops.abs])
 def test_zeros_are_no_others_behind_a_relu(front, tmp_path):
     model = pooled(layers.Activation(front) if isinstance(front, str) else front)
-    export.to_onnx(model, tmp_path / "model.onnx")
-    assert _paddings(tmp_path / "model.onnx") == []
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    onnxruntime.InferenceSession(tmp_path / "model.onnx", options)
-    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
-    assert "Pad" not in [node.op_type for node in nodes]
+    report = export.to_onnx(model, tmp_path / "model.onnx")
+    assert "Pad" not in report.nodes
+    (pool,) = (n for n in onnx.load(tmp_path / "model.onnx").graph.node if n.op_type == "MaxPool")
+    assert [list(a.ints) for a in pool.attribute if a.name == "pads"] == [[1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("extent", [1, 2, 8])
+@pytest.mark.parametrize("padding", [((0, 2), (1, 1)), ((1, 1), (2, 0)), ((2, 0), (0, 2))])
+def test_small_images_of_any_size_in_longer_windows(extent, padding, tmp_path, rng):
+    model = pooled(layers.ReLU(), padding=padding, extent=None)
+    report = export.to_onnx(model, tmp_path / "model.onnx")
+    assert "Pad" not in report.nodes
+    x = rng.normal(size=(2, extent, extent, 3)).astype("float32")
+    for optimized in (False, True):
+        (y,) = open_session(tmp_path / "model.onnx", optimized).run(None, {"x": x})
+        np.testing.assert_allclose(y, model(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +99,7 @@ def test_zeros_are_no_others_behind_a_relu(front, tmp_path):
         {"front": layers.ReLU(), "padding": ((0, 3), (0, 0))},
         {"front": layers.ReLU(), "padding": ((0, 0), (3, 0))},
         {"front": layers.ReLU(), "padding": 2, "pool": "same"},
-        {"front": layers.ReLU(), "extent": None},
+        {"front": layers.ReLU(), "padding": 2, "extent": None},
     ],
     ids=["tanh", "clip", "negative", "wide", "wide behind", "wide in front", "pads itself", "free"],
 )
@@ -108,20 +117,44 @@ def test_padding_that_is_turned_before_it_is_pooled(size, tmp_path):
     assert len(_paddings(tmp_path / "model.onnx")) == 1
 
 
-@pytest.mark.parametrize(("least", "kept"), [(0.0, True), (-1.0, False)])
-def test_zeros_behind_a_clip(least, kept):
+@pytest.mark.parametrize(
+    ("least", "others", "kinds"),
+    [
+        (0.0, [], ["Clip", "MaxPool"]),
+        (-1.0, [], ["Clip", "Pad", "MaxPool"]),
+        (0.0, [("Relu", {})], ["Clip", "Pad", "MaxPool", "Relu"]),
+        (0.0, [("AveragePool", {"kernel_shape": [2]})], ["Clip", "Pad", "MaxPool", "AveragePool"]),
+        (0.0, [("MaxPool", {"kernel_shape": [3]})], ["Clip", "MaxPool", "MaxPool"]),
+        (0.0, ["padded"], ["Clip", "Pad", "MaxPool"]),
+        (0.0, ["places"], ["Clip", "Pad", "MaxPool"]),
+    ],
+    ids=["at zero", "below", "relu", "mean", "two", "padding is an output", "places are an output"],
+)
+def test_zeros_behind_a_clip(least, others, kinds, rng):
     pads = numpy_helper.from_array(np.array([0, 0, 1, 0, 0, 1]), "pads")
     bound = numpy_helper.from_array(np.float32(least), "least")
     nodes = [
         helper.make_node("Clip", ["x", "least"], ["clipped"]),
         helper.make_node("Pad", ["clipped", "pads"], ["padded"]),
-        helper.make_node("MaxPool", ["padded"], ["y"], kernel_shape=[2]),
+        helper.make_node("MaxPool", ["padded"], ["y", "places"], kernel_shape=[2]),
     ]
-    x, y = (helper.make_tensor_value_info(*end) for end in (("x", 1, [2, 3, 5]), ("y", 1, None)))
-    proto = helper.make_model(helper.make_graph(nodes, "g", [x], [y], [pads, bound]))
+    ends = [helper.make_tensor_value_info(*end) for end in (("x", 1, [2, 3, 5]), ("y", 1, None))]
+    for number, other in enumerate(others):
+        name = other
+        if isinstance(other, tuple):
+            name = f"y{number}"
+            nodes.append(helper.make_node(other[0], ["padded"], [name], **other[1]))
+        ends.append(helper.make_tensor_value_info(name, 7 if name == "places" else 1, None))
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [pads, bound])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     model = ir.from_proto(proto)
     guard(model)
-    assert len(model.graph[1].inputs) == (2 if kept else 3)
+    assert [node.op_type for node in model.graph] == kinds
+    x = rng.normal(size=(2, 3, 5)).astype("float32")
+    found = open_session(ir.to_proto(model).SerializeToString(), True).run(None, {"x": x})
+    plain = open_session(proto.SerializeToString(), False).run(None, {"x": x})
+    for some, same in zip(found, plain, strict=True):
+        np.testing.assert_allclose(some, same, rtol=1e-6, atol=1e-44)
 
 
 def _paddings(path):
