@@ -99,7 +99,7 @@ def test_small_images_of_any_size_in_longer_windows(extent, padding, tmp_path, r
         {"front": layers.ReLU(), "padding": ((0, 3), (0, 0))},
         {"front": layers.ReLU(), "padding": ((0, 0), (3, 0))},
         {"front": layers.ReLU(), "padding": 2, "pool": "same"},
-        {"front": layers.ReLU(), "padding": 2, "extent": None},
+        {"front": layers.ReLU(), "padding": ((1, 2), (2, 1)), "extent": None},
     ],
     ids=["tanh", "clip", "negative", "wide", "wide behind", "wide in front", "pads itself", "free"],
 )
@@ -122,13 +122,18 @@ def test_padding_that_is_turned_before_it_is_pooled(size, tmp_path):
     [
         (0.0, [], ["Clip", "MaxPool"]),
         (-1.0, [], ["Clip", "Pad", "MaxPool"]),
-        (0.0, [("Relu", {})], ["Clip", "Pad", "MaxPool", "Relu"]),
-        (0.0, [("AveragePool", {"kernel_shape": [2]})], ["Clip", "Pad", "MaxPool", "AveragePool"]),
-        (0.0, [("MaxPool", {"kernel_shape": [3]})], ["Clip", "MaxPool", "MaxPool"]),
+        (0.0, [("Relu", "padded", {})], ["Clip", "Pad", "MaxPool", "Relu"]),
+        (
+            0.0,
+            [("AveragePool", "padded", {"kernel_shape": [2]})],
+            ["Clip", "Pad", "MaxPool", "AveragePool"],
+        ),
+        (0.0, [("MaxPool", "padded", {"kernel_shape": [3]})], ["Clip", "MaxPool", "MaxPool"]),
         (0.0, ["padded"], ["Clip", "Pad", "MaxPool"]),
         (0.0, ["places"], ["Clip", "Pad", "MaxPool"]),
+        (0.0, [("Cast", "places", {"to": 1})], ["Clip", "Pad", "MaxPool", "Cast"]),
     ],
-    ids=["at zero", "below", "relu", "mean", "two", "padding is an output", "places are an output"],
+    ids=["at zero", "below", "relu", "mean", "two", "output", "places as output", "places"],
 )
 def test_zeros_behind_a_clip(least, others, kinds, rng):
     pads = numpy_helper.from_array(np.array([0, 0, 1, 0, 0, 1]), "pads")
@@ -143,7 +148,7 @@ def test_zeros_behind_a_clip(least, others, kinds, rng):
         name = other
         if isinstance(other, tuple):
             name = f"y{number}"
-            nodes.append(helper.make_node(other[0], ["padded"], [name], **other[1]))
+            nodes.append(helper.make_node(other[0], [other[1]], [name], **other[2]))
         ends.append(helper.make_tensor_value_info(name, 7 if name == "places" else 1, None))
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [pads, bound])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
