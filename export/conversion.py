@@ -139,6 +139,6 @@ def plan(program: Program, stored: Format = FLOAT32) -> tuple[Graph | None, list
     graph.input_ports = program.inputs
     dropped = drop_training_only(graph)
     folds = fold(graph, stored)
-    graph.exact.clear()  # only folding needs them, and they are twice the weights
+    graph.exact.clear()  # only folding needs them, and they take as much as the weights
     pin_shapes(graph)
     return graph, folds, dropped

@@ -18,8 +18,9 @@ from .errors import SourceError, reason
 from .folding.copied import copied
 from .folding.folding import fold as fold_graph
 from .folding.remainder import Remainder
+from .graphs.exact import float64
 from .graphs.graph import Graph, Node, naming
-from .graphs.inference import drop_training_only, float64
+from .graphs.inference import drop_training_only
 from .graphs.trace import open_function, trace
 from .judging import Data, add_truth, own_rows, report_on
 from .ports import unique

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from ..graphs.exact import float64
 from ..graphs.graph import Graph, Node
-from ..graphs.inference import float64
 from ..graphs.maps import Shape
 from .linear import Absorbed, Weights, config_of
 
@@ -59,9 +59,8 @@ def rebuild(graph: Graph, nodes: Sequence[Node], absorbed: Absorbed, shapes: lis
     for path, value in absorbed.weights.items():
         *outer, name = path.split(".")
         variable = getattr(_inner(copy, ".".join((*outer, ""))), name)
-        exact = _fitted(value, tuple(variable.shape))
-        variable.assign(exact.astype(np.float32) if variable.dtype == "float32" else exact)
-        graph.exact[id(variable)] = (variable, exact)
+        graph.exact.assign(variable, _fitted(value, tuple(variable.shape)))
+    graph.exact.forget(layer.variables)
     for node in nodes:
         node.operation = copy
 

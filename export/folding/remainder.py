@@ -68,6 +68,5 @@ def remainder(graph: Graph, kept: Map, name: str, policy: Any) -> Remainder:
     )
     for variable, exact in ((layer.scale, kept.scale), (layer.shift, kept.shift)):
         if variable is not None:
-            variable.assign(exact)
-            graph.exact[id(variable)] = (variable, exact)
+            graph.exact.assign(variable, exact)
     return layer

@@ -4,7 +4,7 @@ A `Value` is a tensor that does not exist yet, a `Node` is one call of one Keras
 `Graph` is a list of nodes in an order in which they can run. The passes in `inference.py` and
 `folding.py` edit a graph; `Graph.__call__` runs it on tensors. Layers that no pass touches are the
 user's own objects, so nothing is copied; a layer that a pass changes is rebuilt, and its weights
-are kept in float64 in `Graph.exact` beside the rounded ones in the layer.
+are known in float64 in `Graph.exact` beside the rounded ones in the layer.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import tree
 
 from ..errors import ConversionError, reason
 from ..ports import Port
+from .exact import Exact
 
 ADVICE = {
     # Where Keras makes a tensor of a shape.
@@ -90,7 +90,7 @@ class Graph:
         inputs, outputs: Ends of the graph.
         input_ports, output_ports: Their names, shapes and dtypes as the user knows them.
         nodes: In an order in which they can run.
-        exact: Per id of a rebuilt variable: the variable and its value in float64.
+        exact: The variables of rebuilt layers, and their values in float64.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Graph:
     input_ports: list[Port]
     output_ports: list[Port]
     nodes: list[Node]
-    exact: dict[int, tuple[Any, np.ndarray]] = field(default_factory=dict)
+    exact: Exact = field(default_factory=Exact)
 
     def producer(self, value: Value) -> Node | None:
         return next((node for node in self.nodes if value in node.outputs), None)

@@ -14,10 +14,10 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import kerasdl
 
+from .exact import float64
 from .graph import Graph, Node
 from .maps import Map, Shape
 
@@ -139,10 +139,3 @@ def distance_from_zero(node: Node) -> float:
         return 0.0
     mean, deviation = _statistics(layer)
     return float(np.max(np.abs(mean) / deviation, initial=0.0))
-
-
-def float64(variable: Any) -> np.ndarray:
-    """A variable's value in float64."""
-    # TensorFlow's variables do not know NumPy 2's `copy` yet, its tensors do.
-    tensor = tf.convert_to_tensor(variable.value)
-    return np.asarray(keras.ops.convert_to_numpy(tensor), dtype=np.float64)

@@ -26,7 +26,7 @@ from keras.src.layers.preprocessing.data_layer import DataLayer
 from keras.src.models.functional import Functional  # Keras exports `Model`, not this class
 
 from ..formats import FLOAT32, Format
-from ..graphs.inference import float64
+from ..graphs.exact import float64
 from .grouped import uncompiled
 from .layouts import any_layout
 

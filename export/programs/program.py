@@ -19,8 +19,9 @@ from keras import tree
 
 from ..errors import ConversionError, SourceError
 from ..formats import FLOAT32, Format
+from ..graphs.exact import float64
 from ..graphs.graph import Graph, Node, Value, flatten_layers
-from ..graphs.inference import float64, map_of
+from ..graphs.inference import map_of
 from ..graphs.trace import closed_inputs, open_function, trace, without_bfloat16
 from ..ports import Port, is_any_batch
 from .confusions import Confusions, rows_apart
