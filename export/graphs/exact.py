@@ -64,6 +64,5 @@ def float64(variable: Any) -> np.ndarray:
 def _has_rest(value: np.ndarray, rounded: np.ndarray) -> bool:
     """Whether a rounded value and a rest in float32 make up the value."""
     sizes = np.abs(rounded)
-    least = np.min(sizes, initial=1.0, where=sizes > 0)
-    lost = np.count_nonzero(value) - np.count_nonzero(rounded)
-    return bool(np.isfinite(np.max(sizes, initial=0.0)) and least >= LEAST and not lost)
+    all_but_zeros = np.count_nonzero(sizes >= LEAST) == np.count_nonzero(value)
+    return bool(all_but_zeros and np.isfinite(np.max(sizes, initial=0.0)))
